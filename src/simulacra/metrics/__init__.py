@@ -1,0 +1,28 @@
+"""Metrics: one file each, arrays in and floats out; this table says how to read them."""
+
+from typing import Literal, NamedTuple
+
+
+class Metric(NamedTuple):
+    """How to read one metric: its heading, its unit, the better direction, and the decimals worth printing."""
+
+    title: str
+    unit: str
+    better: Literal["lower", "higher"]
+    decimals: int
+
+
+METRICS: dict[str, Metric] = {
+    "fd_classifier": Metric("FD (classifier)", "squared feature distance", "lower", 2),
+    "kid_classifier": Metric("KID (classifier)", "squared MMD × 1000", "lower", 2),
+    "is_classifier": Metric("IS (classifier)", "effective classes", "higher", 2),
+    "precision": Metric("Precision", "share of samples", "higher", 3),
+    "recall": Metric("Recall", "share of real images", "higher", 3),
+    "density": Metric("Density", "1 = as dense as real", "higher", 3),
+    "coverage": Metric("Coverage", "share of real images", "higher", 3),
+    "bits_per_dim": Metric("Bits/dim (exact)", "bits per dimension", "lower", 3),
+    "elbo_bits_per_dim": Metric("Bits/dim (ELBO)", "bits per dimension, upper bound", "lower", 3),
+    "train_seconds": Metric("Training", "seconds", "lower", 1),
+    "sample_ms": Metric("Sampling", "ms per sample", "lower", 2),
+    "parameters": Metric("Parameters", "count", "lower", 0),
+}

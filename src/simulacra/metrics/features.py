@@ -1,0 +1,220 @@
+"""Feature extractors, which turn images into the arrays that the metrics compare, and the check of those arrays."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from simulacra.errors import SimulacraError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+LARGEST_FEATURE = 1e24
+"""Magnitude beyond which a feature is refused: the sixth powers of the kernel distance still fit float64 below it."""
+
+
+def check_features(features: ArrayLike, name: str, *, minimum: int = 2) -> NDArray[np.float64]:
+    """Return features as float64 after refusing what no metric can use.
+
+    Args:
+        features: real numbers, (n, d).
+        name: what the message calls the array, such as "real features".
+        minimum: the fewest rows that the metric needs.
+
+    Raises:
+        SimulacraError: where the array is not numeric, not two-dimensional, has no columns, has fewer than `minimum`
+            rows, or has rows with NaN, infinity or numbers beyond `LARGEST_FEATURE`; the message counts them.
+    """
+    array = np.asarray(features)
+    if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[1] == 0:
+        raise SimulacraError(f"{name} must be numbers of shape (n, d), got {array.dtype} of shape {array.shape}")
+    if len(array) < minimum:
+        raise SimulacraError(f"{name} have {len(array)} rows; this metric needs at least {minimum}")
+    array = array.astype(np.float64)
+    # Comparisons with NaN are false, so one test finds NaN, infinity and overflow to come.
+    bad = len(array) - int((np.abs(array) <= LARGEST_FEATURE).all(axis=1).sum())
+    if bad:
+        raise SimulacraError(
+            f"{name}: {bad} of {len(array)} rows hold NaN, infinity or numbers beyond {LARGEST_FEATURE:g}; "
+            "look for a model that diverged or an extractor fed with unscaled pixels"
+        )
+    return array
+
+
+def check_feature_pair(
+    real: ArrayLike, generated: ArrayLike, *, minimum: int = 2
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return real and generated features as float64 after checking each one and that their dimensions agree.
+
+    Raises:
+        SimulacraError: as `check_features`, and where the numbers of columns differ.
+    """
+    checked_real = check_features(real, "real features", minimum=minimum)
+    checked_generated = check_features(generated, "generated features", minimum=minimum)
+    if checked_real.shape[1] != checked_generated.shape[1]:
+        raise SimulacraError(
+            f"real features have {checked_real.shape[1]} columns and generated features "
+            f"{checked_generated.shape[1]}; take both from the same extractor"
+        )
+    return checked_real, checked_generated
+
+
+class FeatureExtractor(Protocol):
+    """What the evaluation asks of an extractor; `name` ends up in metric keys, `sha256` identifies the weights."""
+
+    @property
+    def name(self) -> str:
+        """Short name, as in `fd_<name>`."""
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal sha256 of the weights."""
+
+    def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the features of images (n, channels, height, width), (n, d)."""
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return class probabilities of images (n, channels, height, width), (n, k), rows summing to one."""
+
+    def describe(self) -> dict[str, str | float | None]:
+        """Return what the passport says of the extractor."""
+
+
+class NetworkExtractor:
+    """A classifier whose penultimate activations are the features.
+
+    The network's forward gives logits (n, k) and its method `features` activations (n, d), both for float images
+    (n, channels, height, width) in [-1, 1]. The extractor takes the network over: it converts it to float32, leaves it
+    in evaluation mode on its device, and computes in full float32 whatever precision training has chosen.
+
+    Args:
+        network: the classifier.
+        name: short name, as in `fd_<name>`.
+        channels: how many channels its images have.
+        test_accuracy: share of test images that it classifies correctly, for the passport; None if unknown.
+        batch_size: images in one forward pass.
+
+    Raises:
+        SimulacraError: where the network has no method `features`.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> class Tiny(torch.nn.Linear):
+        ...     def features(self, x): return x.flatten(1)
+        ...     def forward(self, x): return super().forward(self.features(x))
+        >>> extractor = NetworkExtractor(Tiny(64, 10), name="tiny", channels=1)
+        >>> extractor.features(np.zeros((3, 1, 8, 8), np.uint8)).shape
+        (3, 64)
+    """
+
+    def __init__(
+        self,
+        network: "nn.Module",
+        *,
+        name: str,
+        channels: int,
+        test_accuracy: float | None = None,
+        batch_size: int = 500,
+    ) -> None:
+        penultimate = getattr(network, "features", None)
+        if not callable(penultimate):
+            raise SimulacraError(
+                f"extractor {name!r}: {type(network).__name__} has no method features(x) that returns activations"
+            )
+        self.network = network.float().eval()
+        self._penultimate: Callable[[Tensor], Tensor] = penultimate
+        self.name = name
+        self.channels = channels
+        self.test_accuracy = test_accuracy
+        self.batch_size = batch_size
+        self.sha256 = weights_sha256(network)
+
+    def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return penultimate activations (n, d) of uint8 images (n, channels, height, width).
+
+        Raises:
+            SimulacraError: where dtype, shape or number of channels do not fit, or there are no images.
+        """
+        return self._run(self._penultimate, images).astype(np.float32, copy=False)
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return class probabilities (n, k), rows summing to one, of uint8 images (n, channels, height, width).
+
+        Raises:
+            SimulacraError: as `features`.
+        """
+        return self._run(lambda batch: self.network(batch).double().softmax(dim=1), images)
+
+    def describe(self) -> dict[str, str | float | None]:
+        """Return name, weights, test accuracy, resizer and scaling of the input, as the passport holds them."""
+        return {
+            "name": self.name,
+            "sha256": self.sha256,
+            "test_accuracy": self.test_accuracy,
+            "resizer": "none",
+            "input": "uint8 / 127.5 - 1",
+        }
+
+    def _run(self, function: "Callable[[Tensor], Tensor]", images: NDArray[np.uint8]) -> NDArray[Any]:
+        """Return what the function gives for all images, batch by batch on the network's device."""
+        import torch
+
+        self._check(images)
+        device = next(self.network.parameters()).device
+        self.network.eval()
+        rows = []
+        with torch.inference_mode(), torch.autocast(device.type, enabled=False), _full_precision():
+            for start in range(0, len(images), self.batch_size):
+                # A copy, for torch refuses reversed views and warns of read-only arrays.
+                batch = torch.from_numpy(np.array(images[start : start + self.batch_size], order="C"))
+                rows.append(function(batch.to(device).float() / 127.5 - 1).cpu())
+        return torch.cat(rows).numpy()
+
+    def _check(self, images: NDArray[np.uint8]) -> None:
+        """Refuse images that the network was not made for."""
+        if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0:
+            raise SimulacraError(
+                f"extractor {self.name!r} needs uint8 images of shape (n, channels, height, width), "
+                f"got {images.dtype} of shape {images.shape}"
+            )
+        if images.shape[1] != self.channels:
+            raise SimulacraError(
+                f"extractor {self.name!r} was made for {self.channels} channels, got images with {images.shape[1]}"
+            )
+
+
+def weights_sha256(network: "nn.Module") -> str:
+    """Return the hexadecimal sha256 of a network's state: names in order, each with dtype, shape and bytes."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Switch off TF32 and bfloat16 inside float32 products: features must not depend on the machine's shortcuts."""
+    from torch import backends
+
+    owners = (
+        (backends.cudnn, "conv"),
+        (backends.cuda, "matmul"),
+        (backends.mkldnn, "conv"),
+        (backends.mkldnn, "matmul"),
+    )
+    operators = [getattr(owner, operator) for owner, operator in owners]
+    before = [operator.fp32_precision for operator in operators]
+    try:
+        for operator in operators:
+            operator.fp32_precision = "ieee"
+        yield
+    finally:
+        for operator, precision in zip(operators, before, strict=True):
+            operator.fp32_precision = precision
