@@ -1,0 +1,1 @@
+"""Layers and densities that families share."""

@@ -1,0 +1,36 @@
+"""The curves of one fit."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Callback = Callable[[int, str, Mapping[str, float]], None]
+"""Called with (step, "train" or "validation", values) whenever a point of a curve is known."""
+
+
+@dataclass
+class History:
+    """Curves in long form, and the facts of the fit that a reader of its result asks for.
+
+    Example:
+        >>> history = History()
+        >>> history.add(10, "train", {"loss": 0.5})
+        >>> history.frame().columns.tolist()
+        ['step', 'split', 'name', 'value']
+    """
+
+    points: list[dict[str, Any]] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, step: int, split: str, values: Mapping[str, float]) -> None:
+        """Append one point per named value."""
+        self.points += [{"step": step, "split": split, "name": name, "value": value} for name, value in values.items()]
+
+    def frame(self) -> "pd.DataFrame":
+        """Return the points as a table with the columns step, split, name, value."""
+        import pandas as pd
+
+        return pd.DataFrame(self.points, columns=["step", "split", "name", "value"])

@@ -1,0 +1,51 @@
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from simulacra.training import checkpoint
+from simulacra.training.checkpoint import Checkpoint
+
+
+def some(step: int) -> Checkpoint:
+    return Checkpoint(step, {"module": {"a.b/c": torch.full((2,), float(step))}}, {"identity": {"x": 1}})
+
+
+def test_the_newest_of_two_is_kept_and_loaded(tmp_path: Path) -> None:
+    for step in (1, 2, 10):
+        checkpoint.save(tmp_path, some(step))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000002", "step-000000010"]
+    found = checkpoint.load(tmp_path, {"x": 1})
+    assert found is not None and found.step == 10
+    assert found.states["module"]["a.b/c"].tolist() == [10, 10]
+
+
+def test_an_unfinished_write_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / ".step-000000007.123").mkdir()
+    assert checkpoint.load(tmp_path, {}) is None
+
+
+def test_clear_removes_all(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, some(1))
+    checkpoint.clear(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_optimiser_state_returns_bit_for_bit() -> None:
+    def steps(optimizer: torch.optim.Optimizer, module: nn.Module, n: int) -> None:
+        for _ in range(n):
+            optimizer.zero_grad()
+            module(torch.ones(1, 3)).sum().square().backward()
+            optimizer.step()
+
+    torch.manual_seed(0)
+    module = nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(module.parameters(), 0.1)
+    steps(optimizer, module, 3)
+    twin = nn.Linear(3, 2)
+    twin.load_state_dict(module.state_dict())
+    fresh = torch.optim.AdamW(twin.parameters(), 0.1)
+    checkpoint.restore_optimizer(fresh, checkpoint.optimizer_tensors(optimizer))
+    steps(optimizer, module, 3)
+    steps(fresh, twin, 3)
+    assert all(torch.equal(a, b) for a, b in zip(module.parameters(), twin.parameters(), strict=True))

@@ -1,0 +1,144 @@
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from simulacra.data.image_set import ImageSet
+from simulacra.errors import SimulacraError
+from simulacra.training import progress
+from simulacra.training.batches import Batch
+from simulacra.training.config import TrainingConfig
+from simulacra.training.device import resolve_device, resolve_precision
+from simulacra.training.loop import Trainable, TrainingDiverged, train
+from simulacra.training.seeding import seeded
+
+DATA = ImageSet(np.random.default_rng(0).integers(0, 256, (64, 1, 4, 4), np.uint8))
+QUICK = TrainingConfig(steps=40, batch_size=16, learning_rate=0.05, log_every=1, validate_every=10)
+
+
+class MeanImage(Trainable):
+    """Learns the mean image under squared error; `poison` spoils the loss from a step on."""
+
+    def __init__(self, poison: int = 10**9, stop: int = 10**9) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(16))
+        self.poison, self.stop = poison, stop
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        if batch.step >= self.stop:
+            raise KeyboardInterrupt
+        # A draw from the global generator makes the result depend on every random number before it.
+        noise = 0.01 * torch.randn_like(self.mean)
+        loss = (batch.x.flatten(1) - self.mean - noise).square().mean()
+        return {"loss": loss * (float("nan") if batch.step >= self.poison else 1.0), "noise": noise.sum()}
+
+
+def fit(module: MeanImage, config: TrainingConfig = QUICK, **options: object) -> "train.__class__":
+    with seeded(0):
+        return train(module, DATA, config, seed=0, **options)
+
+
+def test_it_finds_the_minimum() -> None:
+    module = MeanImage()
+    fit(module, QUICK.model_copy(update={"steps": 600}))
+    expected = torch.from_numpy(DATA.images).flatten(1).float().mean(0) / 127.5 - 1
+    torch.testing.assert_close(module.mean.detach(), expected, atol=0.02, rtol=0)
+
+
+def test_curves_hold_every_entry_of_the_loss() -> None:
+    history = fit(MeanImage(), validation=DATA)
+    frame = history.frame()
+    assert set(frame[frame.split == "train"].name) == {"loss", "noise", "learning_rate", "gradient_norm"}
+    assert frame[(frame.split == "train") & (frame.name == "loss")].step.tolist() == list(range(1, 41))
+    assert frame[(frame.split == "validation") & (frame.name == "loss")].step.tolist() == [10, 20, 30, 40]
+    assert history.facts["steps"] == 40 and history.facts["precision"] == "fp32"
+
+
+def test_the_callback_hears_what_the_history_records() -> None:
+    heard: list[tuple[int, str]] = []
+    history = fit(MeanImage(), callbacks=[lambda step, split, values: heard.append((step, split))], validation=DATA)
+    assert heard == list(dict.fromkeys((point["step"], point["split"]) for point in history.points))
+
+
+def test_an_interrupted_run_ends_where_an_undisturbed_one_does(tmp_path: Path) -> None:
+    config = QUICK.model_copy(update={"checkpoint_minutes": 1e-9, "ema_decay": 0.9, "patience": 3})
+    whole, interrupted, resumed = MeanImage(), MeanImage(stop=23), MeanImage()
+    expected = fit(whole, config, validation=DATA, checkpoints=tmp_path / "a")
+    with pytest.raises(KeyboardInterrupt):
+        fit(interrupted, config, validation=DATA, checkpoints=tmp_path / "b")
+    history = fit(resumed, config, validation=DATA, checkpoints=tmp_path / "b")
+    assert torch.equal(resumed.mean, whole.mean)
+    assert history.points == expected.points
+    assert list((tmp_path / "b").iterdir()) == []
+
+
+def test_a_checkpoint_of_other_settings_is_refused_by_name(tmp_path: Path) -> None:
+    config = QUICK.model_copy(update={"checkpoint_minutes": 1e-9})
+    with pytest.raises(KeyboardInterrupt):
+        fit(MeanImage(stop=5), config, checkpoints=tmp_path)
+    with pytest.raises(SimulacraError, match=r"training\.learning_rate: 0\.05 then, 0\.1 now"):
+        fit(MeanImage(), config.model_copy(update={"learning_rate": 0.1}), checkpoints=tmp_path)
+    fit(MeanImage(), config.model_copy(update={"learning_rate": 0.1, "resume": False}), checkpoints=tmp_path)
+
+
+def test_nan_stops_the_training_and_keeps_the_last_finite_checkpoint(tmp_path: Path) -> None:
+    config = QUICK.model_copy(update={"checkpoint_minutes": 1e-9})
+    with pytest.raises(TrainingDiverged, match=r"step 13: loss = nan.*learning_rate"):
+        fit(MeanImage(poison=12), config, checkpoints=tmp_path)
+    assert max(tmp_path.glob("step-*")).name == "step-000000012"
+
+
+def test_early_stopping_keeps_the_best_weights() -> None:
+    # A constant rate far too high: the loss is best at some validation and worse later.
+    config = QUICK.model_copy(update={"steps": 400, "learning_rate": 0.9, "schedule": "constant", "patience": 2})
+    module = MeanImage()
+    history = fit(module, config, validation=DATA)
+    scores = [p["value"] for p in history.points if p["split"] == "validation" and p["name"] == "loss"]
+    assert history.facts["stopped_early"] and history.facts["steps"] < 400
+    assert scores[-2:] > [min(scores)] * 2 or scores[-1] >= min(scores)
+    with seeded(0), torch.no_grad():
+        final = float(module.loss(Batch(torch.from_numpy(DATA.images).float() / 127.5 - 1, None))["loss"])
+    assert final == pytest.approx(min(scores), rel=1e-5)
+
+
+def test_gradients_are_clipped() -> None:
+    module = MeanImage()
+    start = module.mean.detach().clone()
+    fit(module, QUICK.model_copy(update={"steps": 1, "gradient_clip": 1e-12, "learning_rate": 1e-3}))
+    # Adam divides by the gradient's own size plus 1e-8: a gradient of 1e-12 can only move by 1e-4 of the rate.
+    assert (module.mean - start).abs().max() < 1e-6
+
+
+def test_bf16_trains_too() -> None:
+    module = MeanImage()
+    history = fit(module, QUICK.model_copy(update={"precision": "bf16", "channels_last": True}))
+    assert history.facts["precision"] == "bf16"
+    assert module.mean.dtype == torch.float32 and torch.isfinite(module.mean).all()
+
+
+def test_auto_precision_needs_a_module_that_gains() -> None:
+    assert resolve_precision("auto", torch.device("cpu"), MeanImage()) == "fp32"
+    assert resolve_precision("bf16", torch.device("cpu"), MeanImage()) == "bf16"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_device_that_is_not_there_is_named() -> None:
+    with pytest.raises(SimulacraError, match="cuda, which this machine does not have"):
+        resolve_device("cuda")
+
+
+def test_without_a_terminal_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    with caplog.at_level(logging.INFO):
+        fit(MeanImage(), QUICK.model_copy(update={"steps": 2}), title="mean")
+    assert "mean: step 1 of 2, loss" in caplog.text and "steps/s" in caplog.text
+
+
+def test_the_global_generator_is_left_alone() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    fit(MeanImage())
+    assert torch.equal(torch.get_rng_state(), before)
