@@ -1,0 +1,34 @@
+"""Generative families: one file each, named as in FAMILIES."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple
+
+from simulacra.errors import SimulacraError
+
+if TYPE_CHECKING:
+    from simulacra.models.base import GenerativeModel
+
+
+class Family(NamedTuple):
+    """One family: the class in the module of the family's name, and the kinds of data that it models."""
+
+    class_name: str
+    kinds: frozenset[str]
+
+
+FAMILIES: dict[str, Family] = {
+    "gmm": Family("GaussianMixture", frozenset({"image"})),
+    "vae": Family("VAE", frozenset({"image"})),
+}
+
+
+def family_class(name: str) -> "type[GenerativeModel]":
+    """Return the class of a family; its module, and torch with it, is imported only now.
+
+    Raises:
+        SimulacraError: for a name that FAMILIES does not hold.
+    """
+    if name not in FAMILIES:
+        raise SimulacraError(f"unknown family {name!r}; there are {', '.join(sorted(FAMILIES))}")
+    loaded: type[GenerativeModel] = getattr(import_module(f"{__name__}.{name}"), FAMILIES[name].class_name)
+    return loaded

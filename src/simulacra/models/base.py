@@ -1,0 +1,146 @@
+"""The one interface of a generative family."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from simulacra.data.image_set import ImageSet
+from simulacra.errors import SimulacraError
+from simulacra.training.config import TrainingConfig
+from simulacra.training.history import Callback, History
+
+Condition = int | str | Sequence[int] | NDArray[np.int64] | None
+"""A class by index or name, one index a sample, or None: classes as frequent as in the training data."""
+
+
+class ModelConfig(BaseModel):
+    """Base of every family's hyper-parameters: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GenerativeModel(ABC):
+    """A family: what it is given by `fit`, it can `sample`, `save` and `load`.
+
+    A family with an exact likelihood defines `log_prob(images, labels)`, one with a bound `elbo(images, labels)`;
+    either returns nats per image of 8-bit pixels. A bound is never called log_prob.
+
+    Args:
+        config: the family's hyper-parameters.
+    """
+
+    name: ClassVar[str]
+    """The family's name: its file, its key in FAMILIES, its parameters file and its namespace."""
+    Config: ClassVar[type[ModelConfig]]
+    """Type of the hyper-parameters; its field names are the YAML keys."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.config = config
+        self.shape: tuple[int, int, int] = (0, 0, 0)
+        self.class_names: tuple[str, ...] = ()
+        self.class_frequencies: NDArray[np.float64] = np.ones(0)
+
+    @abstractmethod
+    def fit(
+        self,
+        train: ImageSet,
+        *,
+        validation: ImageSet | None = None,
+        training: TrainingConfig,
+        seed: int = 0,
+        checkpoints: Path | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> History:
+        """Fit to the training images and return the curves; families in closed form use only `train` and `seed`."""
+
+    @abstractmethod
+    def sample(self, n: int, *, condition: Condition = None, seed: int) -> ImageSet:
+        """Draw n images; the same seed gives the same bytes. Labelled when the family is class-conditional."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Return everything learnt, as named arrays."""
+
+    @abstractmethod
+    def restore(self, tensors: dict[str, NDArray[Any]]) -> None:
+        """Take back what `tensors` returned; `shape` and `class_names` are set already."""
+
+    @property
+    def conditional(self) -> bool:
+        """Whether samples can be asked for by class: the configuration says so and the data carried labels."""
+        return bool(getattr(self.config, "conditional", False)) and bool(self.class_names)
+
+    @property
+    def likelihood(self) -> str | None:
+        """Say in words what the family's likelihood is of, for the passport; None where it has none."""
+        return None
+
+    def n_parameters(self) -> int:
+        """Count the learnt numbers."""
+        return sum(array.size for array in self.tensors().values())
+
+    def save(self, folder: Path) -> None:
+        """Write `model.json` and `tensors.safetensors` into an existing folder."""
+        from safetensors.numpy import save_file
+
+        facts = {
+            "family": self.name,
+            "config": self.config.model_dump(mode="json"),
+            "shape": self.shape,
+            "class_names": self.class_names,
+            "class_frequencies": self.class_frequencies.tolist(),
+        }
+        (folder / "model.json").write_text(json.dumps(facts, indent=2))
+        save_file({key: np.ascontiguousarray(value) for key, value in self.tensors().items()}, folder / "tensors.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        from safetensors.numpy import load_file
+
+        facts = json.loads((folder / "model.json").read_text())
+        model = cls(cls.Config.model_validate(facts["config"]))
+        model.shape, model.class_names = tuple(facts["shape"]), tuple(facts["class_names"])
+        model.class_frequencies = np.array(facts["class_frequencies"])
+        model.restore(load_file(folder / "tensors.safetensors"))
+        return model
+
+    def remember(self, train: ImageSet) -> None:
+        """Note the training data's shape, classes and class frequencies; every `fit` begins with it."""
+        self.shape, self.class_names = train.shape, train.class_names
+        counts = np.ones(0) if train.labels is None else np.bincount(train.labels, minlength=train.n_classes)
+        self.class_frequencies = counts / max(1, counts.sum())
+
+    def choose_classes(self, n: int, condition: Condition, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Turn a condition into one class index a sample.
+
+        Raises:
+            SimulacraError: for a class that the model does not know, or a condition that it cannot honour.
+        """
+        if not self.conditional:
+            if condition is not None:
+                raise SimulacraError(f"{self.name} was fitted without classes and cannot sample {condition!r}")
+            return np.zeros(n, np.int64)
+        if condition is None:
+            return rng.choice(len(self.class_names), size=n, p=self.class_frequencies)
+        if isinstance(condition, str):
+            condition = self._class_index(condition)
+        classes = np.array(np.broadcast_to(np.asarray(condition, np.int64), (n,)))
+        if n and not 0 <= classes.min() <= classes.max() < len(self.class_names):
+            raise SimulacraError(f"classes must lie between 0 and {len(self.class_names) - 1}, got {condition!r}")
+        return classes
+
+    def _class_index(self, name: str) -> int:
+        if name not in self.class_names:
+            raise SimulacraError(f"unknown class {name!r}; {self.name} knows {', '.join(self.class_names)}")
+        return self.class_names.index(name)
+
+    def labelled(self, images: NDArray[np.uint8], classes: NDArray[np.int64]) -> ImageSet:
+        """Wrap samples, with their classes where the family is conditional."""
+        return ImageSet(images, classes, self.class_names) if self.conditional else ImageSet(images)

@@ -1,0 +1,70 @@
+"""What families that are trained by gradient share: networks built at fit, seeded training, weights as tensors."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from simulacra.data.image_set import ImageSet
+from simulacra.models.base import GenerativeModel
+from simulacra.training import loop
+from simulacra.training.config import TrainingConfig
+from simulacra.training.history import Callback, History
+from simulacra.training.loop import Trainable
+from simulacra.training.seeding import seeded
+
+
+class NeuralModel(GenerativeModel):
+    """A family whose only state is one network.
+
+    A subclass defines `build`, which returns the network for the data's shape and classes, and the sampler.
+    """
+
+    network: Trainable
+
+    @abstractmethod
+    def build(self) -> Trainable:
+        """Return an untrained network for `self.shape` and `self.class_names`."""
+
+    def fit(
+        self,
+        train: ImageSet,
+        *,
+        validation: ImageSet | None = None,
+        training: TrainingConfig,
+        seed: int = 0,
+        checkpoints: Path | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> History:
+        """Build the network and train it through the shared loop."""
+        self.remember(train)
+        with seeded(seed):
+            self.network = self.build()
+            return loop.train(
+                self.network,
+                train,
+                training,
+                seed=seed,
+                validation=validation,
+                checkpoints=checkpoints,
+                callbacks=callbacks,
+                title=self.name,
+            )
+
+    def n_parameters(self) -> int:
+        """Count the trainable numbers."""
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Return the network's state."""
+        return {key: value.numpy() for key, value in self.network.state_dict().items()}
+
+    def restore(self, tensors: dict[str, NDArray[Any]]) -> None:
+        """Rebuild the network and load its state."""
+        self.network = self.build()
+        self.network.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in tensors.items()})
+        self.network.eval()

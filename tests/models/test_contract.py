@@ -1,0 +1,164 @@
+"""What every family must do; a new family is covered by its line in FAMILIES."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from simulacra.data.fabricate import fabricate_images
+from simulacra.data.image_set import ImageSet
+from simulacra.errors import SimulacraError
+from simulacra.experiments import expand, parse_experiments
+from simulacra.models import FAMILIES, family_class
+from simulacra.models.base import GenerativeModel
+from simulacra.training.config import TrainingConfig
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+BUDGET = TrainingConfig(steps=15, batch_size=32, ema_decay=0.9)
+LABELLED = fabricate_images(n=120, size=8, channels=1, n_classes=3, seed=0)
+UNLABELLED = ImageSet(LABELLED.images)
+COLOURED = fabricate_images(n=60, size=9, channels=3, n_classes=2, seed=1)
+
+
+def small(family: str) -> dict[str, Any]:
+    """The family's hyper-parameters as conf/test sets them over conf/base."""
+    files = [*sorted((CONF / "base/parameters").glob("*.yml")), CONF / "test/parameters.yml"]
+    merged: dict[str, Any] = {}
+    for file in files:
+        for key, value in yaml.safe_load(file.read_text()).items():
+            merged[key] = {**merged[key], **value} if isinstance(value, dict) and key in merged else value
+    return dict(merged[family]["model"])
+
+
+def fitted(family: str, data: ImageSet, seed: int = 0) -> GenerativeModel:
+    cls = family_class(family)
+    model = cls(cls.Config.model_validate(small(family)))
+    model.fit(data, validation=data, training=BUDGET, seed=seed)
+    return model
+
+
+@pytest.fixture(scope="module", params=sorted(FAMILIES))
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def model(family: str) -> GenerativeModel:
+    return fitted(family, LABELLED)
+
+
+def test_one_name_in_four_places(family: str) -> None:
+    cls = family_class(family)
+    assert cls.name == family and cls.__module__ == f"simulacra.models.{family}"
+    parameters = yaml.safe_load((CONF / f"base/parameters/{family}.yml").read_text())
+    assert list(parameters) == [family]
+    expanded = expand(
+        {"seed": 0, "training": {}, **parameters}, parse_experiments({"d": {"kind": "image", "families": [family]}}), {}
+    )
+    assert expanded["d"][family]["family"] == family
+
+
+def test_every_hyper_parameter_stands_in_its_file_with_its_default_documented(family: str) -> None:
+    cls = family_class(family)
+    parameters = yaml.safe_load((CONF / f"base/parameters/{family}.yml").read_text())[family]
+    assert set(parameters["model"]) == set(cls.Config.model_fields)
+    assert all(field.description for field in cls.Config.model_fields.values())
+
+
+def test_configuration_is_frozen_and_refuses_unknown_keys(family: str) -> None:
+    config_class = family_class(family).Config
+    with pytest.raises(ValueError, match="Extra inputs are not permitted"):
+        config_class.model_validate({"no_such_key": 1})
+    config = config_class()
+    with pytest.raises(ValueError, match="frozen"):
+        setattr(config, next(iter(config_class.model_fields)), 1)
+
+
+@pytest.mark.parametrize("data", [LABELLED, UNLABELLED, COLOURED], ids=["labelled", "unlabelled", "coloured"])
+def test_samples_have_the_shape_and_classes_of_the_data(family: str, data: ImageSet) -> None:
+    model = fitted(family, data)
+    samples = model.sample(7, seed=0)
+    assert samples.images.shape == (7, *data.shape) and samples.images.dtype == np.uint8
+    assert samples.class_names == (data.class_names if model.conditional else ())
+    assert model.sample(0, seed=0).images.shape == (0, *data.shape)
+
+
+def test_same_seed_same_bytes(model: GenerativeModel) -> None:
+    first, second, other = (model.sample(20, seed=seed) for seed in (3, 3, 4))
+    assert first.fingerprint() == second.fingerprint() != other.fingerprint()
+
+
+def test_same_seed_same_fit(family: str, model: GenerativeModel) -> None:
+    torch.manual_seed(99)
+    again, other = fitted(family, LABELLED, seed=0), fitted(family, LABELLED, seed=1)
+    assert again.sample(5, seed=0).fingerprint() == model.sample(5, seed=0).fingerprint()
+    assert other.sample(5, seed=0).fingerprint() != model.sample(5, seed=0).fingerprint()
+
+
+def test_sampling_does_not_touch_the_global_generators(model: GenerativeModel) -> None:
+    torch.manual_seed(1)
+    np.random.seed(1)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    model.sample(3, seed=0)
+    assert torch.equal(torch.get_rng_state(), before[0]) and (np.random.get_state()[1] == before[1]).all()
+
+
+def test_samples_by_class(model: GenerativeModel) -> None:
+    if not model.conditional:
+        with pytest.raises(SimulacraError, match="without classes"):
+            model.sample(2, condition=0, seed=0)
+        return
+    assert model.sample(4, condition=2, seed=0).labels.tolist() == [2] * 4
+    name = LABELLED.class_names[1]
+    assert model.sample(2, condition=name, seed=0).labels.tolist() == [1, 1]
+    assert model.sample(3, condition=np.array([0, 2, 1]), seed=0).labels.tolist() == [0, 2, 1]
+    frequencies = np.bincount(model.sample(3000, seed=0).labels) / 3000
+    assert frequencies == pytest.approx(np.bincount(LABELLED.labels) / len(LABELLED), abs=0.05)
+    with pytest.raises(SimulacraError, match="unknown class 'zebra'"):
+        model.sample(1, condition="zebra", seed=0)
+    with pytest.raises(SimulacraError, match="between 0 and 2"):
+        model.sample(1, condition=3, seed=0)
+
+
+def test_saved_and_loaded_is_the_same_model(model: GenerativeModel, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
+    loaded = type(model).load(tmp_path)
+    assert loaded.config == model.config and loaded.class_names == model.class_names
+    assert loaded.sample(10, seed=5).fingerprint() == model.sample(10, seed=5).fingerprint()
+    assert loaded.n_parameters() == model.n_parameters() > 0
+    for method in ("log_prob", "elbo"):
+        if hasattr(model, method):
+            assert (getattr(loaded, method)(LABELLED.images) == getattr(model, method)(LABELLED.images)).all()
+
+
+def test_likelihood_is_finite_one_number_an_image_and_said_in_words(model: GenerativeModel) -> None:
+    methods = [method for method in ("log_prob", "elbo") if hasattr(model, method)]
+    assert len(methods) <= 1, "exact or bound, never both under one family"
+    assert bool(methods) == bool(model.likelihood)
+    for method in methods:
+        nats = getattr(model, method)(LABELLED.images)
+        assert nats.shape == (len(LABELLED),) and np.isfinite(nats).all()
+        noise = np.random.default_rng(0).integers(0, 256, LABELLED.images.shape, np.uint8)
+        assert nats.mean() > getattr(model, method)(noise).mean()
+
+
+def test_codes_decode_to_images(model: GenerativeModel) -> None:
+    if hasattr(model, "encode"):
+        codes = model.encode(LABELLED)
+        condition = LABELLED.labels if model.conditional else None
+        assert model.decode(codes, condition=condition).images.shape == LABELLED.images.shape
+
+
+def test_curves_are_finite(family: str) -> None:
+    cls = family_class(family)
+    heard: list[int] = []
+    model = cls(cls.Config.model_validate(small(family)))
+    history = model.fit(
+        LABELLED, validation=LABELLED, training=BUDGET, callbacks=[lambda step, split, values: heard.append(step)]
+    )
+    frame = history.frame()
+    assert len(frame) and np.isfinite(frame["value"]).all() and heard

@@ -1,0 +1,105 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import logsumexp
+
+from simulacra.data.fabricate import fabricate_images
+from simulacra.data.image_set import ImageSet
+from simulacra.models.vae import VAE, VAEConfig, VAENetwork
+from simulacra.training.batches import Batch, to_float
+from simulacra.training.config import TrainingConfig
+from simulacra.training.seeding import seeded
+
+DATA = fabricate_images(n=120, size=8, channels=1, n_classes=2, seed=0)
+
+
+def network(**config: object) -> VAENetwork:
+    with seeded(0):
+        return VAENetwork(VAEConfig.model_validate({"width": 4, "levels": 1, "latent_dim": 1, **config}), (1, 2, 2), 0)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "discretised_logistic"])
+def test_elbo_is_a_lower_bound_of_the_likelihood_by_quadrature(likelihood: str) -> None:
+    net = network(likelihood=likelihood)
+    x = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).expand(1, 1, 2, 2)
+    with torch.inference_mode():
+        z = torch.linspace(-8, 8, 20_001)[:, None]
+        prior = torch.distributions.Normal(0, 1).log_prob(z[:, 0])
+        joint = net.log_likelihood(x.expand(len(z), -1, -1, -1), net.decode(z, None)) + prior
+        log_p = float(torch.logsumexp(joint.double(), 0)) + np.log(16 / 20_000)
+        reconstruction, kl = net.elbo_terms(x.expand(4000, -1, -1, -1), None)
+        elbo = float((reconstruction - kl).mean())
+    assert elbo < log_p < 0
+    # KL(q ‖ posterior) is the gap; for an untrained encoder near the prior it is small.
+    assert elbo == pytest.approx(log_p, abs=1.0)
+
+
+def test_bounds_of_all_binary_images_sum_to_at_most_one() -> None:
+    net = network(likelihood="bernoulli")
+    outcomes = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=4))).reshape(16, 1, 2, 2)
+    with torch.inference_mode():
+        bounds = [
+            float((reconstruction - kl).mean())
+            for reconstruction, kl in (net.elbo_terms(x.expand(4000, 1, 2, 2), None) for x in outcomes)
+        ]
+    total = np.exp(logsumexp(bounds))
+    assert 0.5 < total <= 1 + 1e-3
+
+
+def test_loss_weights_the_kl_term_by_beta_and_warm_up() -> None:
+    net = network(beta=3.0, kl_warmup_steps=10)
+    batch = to_float(torch.randint(0, 256, (8, 1, 2, 2), dtype=torch.uint8))
+
+    def parts(step: int) -> dict[str, float]:
+        with seeded(1), torch.no_grad():
+            return {key: float(value) for key, value in net.loss(Batch(batch, None, step)).items()}
+
+    net.train()
+    for step, weight in ((0, 0.3), (4, 1.5), (9, 3.0), (500, 3.0)):
+        values = parts(step)
+        assert values["loss"] == pytest.approx((values["reconstruction"] + weight * values["kl"]) / 4, rel=1e-5)
+        assert values["negative_elbo"] == pytest.approx(values["reconstruction"] + values["kl"], rel=1e-5)
+    net.eval()
+    assert parts(0)["loss"] == pytest.approx((parts(0)["reconstruction"] + 3 * parts(0)["kl"]) / 4, rel=1e-5)
+
+
+def test_training_raises_the_elbo() -> None:
+    model = VAE(VAEConfig(width=8, levels=1, latent_dim=4))
+    history = model.fit(
+        DATA, validation=DATA, training=TrainingConfig(steps=300, learning_rate=5e-3, validate_every=20), seed=0
+    )
+    curve = history.frame().query("split == 'validation' and name == 'negative_elbo'")["value"].tolist()
+    assert curve[-1] < 0.8 * curve[0]
+    assert -model.elbo(DATA.images).mean() == pytest.approx(curve[-1], rel=0.1)
+
+
+def test_summing_classes_out_never_lowers_the_bound_below_its_best_class() -> None:
+    model = VAE(VAEConfig(width=4, levels=1, latent_dim=2))
+    model.fit(DATA, training=TrainingConfig(steps=20), seed=0)
+    with seeded(0), torch.inference_mode():
+        x = to_float(torch.from_numpy(DATA.images))
+        by_class = []
+        for label in (0, 1):
+            reconstruction, kl = model.network.elbo_terms(x, torch.full((len(x),), label))
+            by_class.append((reconstruction - kl).double().numpy() + np.log(model.class_frequencies[label]))
+    assert model.elbo(DATA.images, seed=0) == pytest.approx(logsumexp(by_class, axis=0))
+    assert (model.elbo(DATA.images, seed=0) >= np.max(by_class, axis=0) - 1e-9).all()
+
+
+def test_observation_noise_has_the_decoder_s_scale() -> None:
+    net = network()
+    parameters = torch.cat([torch.zeros(5000, 1, 2, 2), torch.full((5000, 1, 2, 2), -2.0)], dim=1)
+    with seeded(0):
+        drawn = net.mean_image(parameters, noise=True)
+    assert float(drawn.std()) == pytest.approx(np.exp(-2) * np.pi / np.sqrt(3), rel=0.03)
+    assert torch.equal(net.mean_image(parameters, noise=False), torch.zeros(5000, 1, 2, 2))
+
+
+def test_an_unconditional_model_ignores_labels() -> None:
+    model = VAE(VAEConfig(width=4, levels=1, latent_dim=2, conditional=False))
+    model.fit(DATA, training=TrainingConfig(steps=5), seed=0)
+    assert model.sample(3, seed=0).labels is None
+    assert not model.network.prior_mean.requires_grad
+    assert model.encode(DATA).tolist() == model.encode(ImageSet(DATA.images)).tolist()
