@@ -59,7 +59,9 @@ def test_the_generator_sees_the_scarce_set_of_the_pair_only() -> None:
 
 
 def test_scarce_sets_are_balanced_and_take_what_there_is() -> None:
-    lopsided = TRAIN.take(np.concatenate([np.flatnonzero(TRAIN.labels == label)[: (50, 3, 20)[label]] for label in range(3)]))
+    lopsided = TRAIN.take(
+        np.concatenate([np.flatnonzero(TRAIN.labels == label)[: (50, 3, 20)[label]] for label in range(3)])
+    )
     assert np.bincount(draw_scarce(lopsided, 10, 0).labels).tolist() == [10, 3, 10]
 
 

@@ -24,9 +24,7 @@ def test_density_is_the_closed_form_of_a_gaussian() -> None:
     arrays = model.tensors()
     axes, factor = arrays["axes"], arrays["0.factors"][0]
     noise = arrays["noise_variance"][0] * (np.eye(64) - axes.T @ axes)
-    whole = multivariate_normal(
-        arrays["mean"] + arrays["0.means"][0] @ axes, axes.T @ factor @ factor.T @ axes + noise
-    )
+    whole = multivariate_normal(arrays["mean"] + arrays["0.means"][0] @ axes, axes.T @ factor @ factor.T @ axes + noise)
     x = np.random.default_rng(1).normal(size=(20, 64)) * 0.5
     assert model.log_density(x) == pytest.approx(whole.logpdf(x), rel=1e-8)
 

@@ -20,7 +20,9 @@ def test_probabilities_of_all_levels_sum_to_one(mean: float, log_scale: float) -
 def test_probability_is_the_difference_of_the_logistic_distribution_function() -> None:
     mean, scale, level = 0.2, 0.1, 150
     centre = level / 127.5 - 1
-    expected = 1 / (1 + math.exp(-(centre + 1 / 255 - mean) / scale)) - 1 / (1 + math.exp(-(centre - 1 / 255 - mean) / scale))
+    expected = 1 / (1 + math.exp(-(centre + 1 / 255 - mean) / scale)) - 1 / (
+        1 + math.exp(-(centre - 1 / 255 - mean) / scale)
+    )
     value = discretised_logistic_log_prob(LEVELS[level], torch.tensor(mean), torch.tensor(math.log(scale)))
     assert float(value.exp()) == pytest.approx(expected, rel=1e-6)
 

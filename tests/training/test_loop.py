@@ -130,7 +130,9 @@ def test_a_device_that_is_not_there_is_named() -> None:
         resolve_device("cuda")
 
 
-def test_without_a_terminal_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_terminal_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     with caplog.at_level(logging.INFO):
         fit(MeanImage(), QUICK.model_copy(update={"steps": 2}), title="mean")

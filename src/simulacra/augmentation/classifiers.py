@@ -40,9 +40,7 @@ class ImageClassifier(Trainable):
     def __init__(self, config: ClassifierConfig, in_channels: int, class_names: tuple[str, ...]) -> None:
         super().__init__()
         self.config, self.in_channels, self.class_names = config, in_channels, class_names
-        self.network = ConvClassifier(
-            in_channels, len(class_names), width=config.width, n_features=config.n_features
-        )
+        self.network = ConvClassifier(in_channels, len(class_names), width=config.width, n_features=config.n_features)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return cross-entropy in nats and accuracy."""
@@ -56,7 +54,7 @@ class ImageClassifier(Trainable):
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Return the most probable class of each image, (n, c, h, w) uint8 to (n,)."""
         self.eval()
-        logits = [self.network(to_float(part)) for part in torch.from_numpy(images).split(CHUNK)]
+        logits = [self.network(to_float(part)) for part in torch.split(torch.from_numpy(images), CHUNK)]
         return torch.cat(logits).argmax(1).numpy()
 
     def save(self, folder: Path) -> None:

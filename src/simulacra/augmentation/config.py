@@ -30,6 +30,8 @@ class AugmentationConfig(BaseModel):
     generator_data: Literal["scarce", "train"] = Field(
         "scarce", description="what the generator saw: the scarce set alone (honest), or the whole training split"
     )
-    generator_steps: int = Field(300, ge=1, description="optimiser steps of a generator that is refitted on a scarce set")
+    generator_steps: int = Field(
+        300, ge=1, description="optimiser steps of a generator that is refitted on a scarce set"
+    )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="coverage of the interval of the difference")
     classifier: ClassifierConfig = Field(default_factory=ClassifierConfig, description="the user's classifier")

@@ -1,4 +1,4 @@
-"""The augmentation trial: the same classifier, the same steps, the same scarce images, with and without synthetic ones."""
+"""The augmentation trial: same classifier, same steps, same scarce images, with and without synthetic ones."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +27,7 @@ def mix(real: ImageSet, synthetic: ImageSet, real_share: float) -> ImageSet:
     """Return both sets together, the real rows repeated until they make up `real_share` of the whole."""
     repeats = max(1, round(len(synthetic) * real_share / (1 - real_share) / len(real)))
     images = np.concatenate([np.tile(real.images, (repeats, 1, 1, 1)), synthetic.images])
-    assert real.labels is not None and synthetic.labels is not None  # noqa: S101, PT018
+    assert real.labels is not None and synthetic.labels is not None  # noqa: S101
     return ImageSet(images, np.concatenate([np.tile(real.labels, repeats), synthetic.labels]), real.class_names)
 
 

@@ -37,7 +37,8 @@ class ImageSet:
         """Refuse what no later stage could use."""
         if self.images.dtype != np.uint8 or self.images.ndim != 4:
             raise SimulacraError(
-                f"images must be uint8 of shape (n, channels, height, width), got {self.images.dtype} {self.images.shape}"
+                "images must be uint8 of shape (n, channels, height, width), "
+                f"got {self.images.dtype} {self.images.shape}"
             )
         if self.labels is None:
             return

@@ -97,7 +97,9 @@ class GenerativeModel(ABC):
             "class_frequencies": self.class_frequencies.tolist(),
         }
         (folder / "model.json").write_text(json.dumps(facts, indent=2))
-        save_file({key: np.ascontiguousarray(value) for key, value in self.tensors().items()}, folder / "tensors.safetensors")
+        save_file(
+            {key: np.ascontiguousarray(value) for key, value in self.tensors().items()}, folder / "tensors.safetensors"
+        )
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -129,7 +129,11 @@ class GaussianMixture(GenerativeModel):
         if self.config.covariance == "diag":
             covariance = np.eye(dim) * covariance[:, None, :]
         factors = np.linalg.cholesky(np.broadcast_to(covariance, (k, dim, dim)))
-        self._arrays |= {f"{label}.weights": mixture.weights_, f"{label}.means": mixture.means_, f"{label}.factors": factors}
+        self._arrays |= {
+            f"{label}.weights": mixture.weights_,
+            f"{label}.means": mixture.means_,
+            f"{label}.factors": factors,
+        }
 
     def sample(self, n: int, *, condition: Condition = None, seed: int) -> ImageSet:
         """Draw a component and a point in the subspace for each class asked for, and map it to pixels."""
@@ -153,7 +157,7 @@ class GaussianMixture(GenerativeModel):
     def log_prob(self, images: NDArray[np.uint8], *, seed: int = 0) -> Array:
         """Return log p(x) in nats per image, (n,), as a density per grey level; classes are summed out."""
         x = _dequantise(images, np.random.default_rng(seed))
-        return self.log_density(x) + x.shape[1] * np.log(2 / 256)
+        return np.asarray(self.log_density(x) + x.shape[1] * np.log(2 / 256))
 
     def log_density(self, x: Array) -> Array:
         """Return the log density at continuous pixels in [-1, 1], (n, pixels) to (n,)."""

@@ -138,7 +138,8 @@ class VAE(NeuralModel):
         >>> from simulacra.data.fabricate import fabricate_images
         >>> from simulacra.training.config import TrainingConfig
         >>> model = VAE(VAEConfig(width=4, latent_dim=2))
-        >>> history = model.fit(fabricate_images(n=40, size=8, channels=1, n_classes=2, seed=0), training=TrainingConfig(steps=2))
+        >>> data = fabricate_images(n=40, size=8, channels=1, n_classes=2, seed=0)
+        >>> history = model.fit(data, training=TrainingConfig(steps=2))
         >>> model.sample(3, seed=0).images.shape
         (3, 1, 8, 8)
     """
@@ -181,7 +182,9 @@ class VAE(NeuralModel):
         compares with that of a model without classes.
         """
         with seeded(seed):
-            parts = [self._elbo_chunk(torch.from_numpy(part)) for part in np.split(images, range(CHUNK, len(images), CHUNK))]
+            parts = [
+                self._elbo_chunk(torch.from_numpy(part)) for part in np.split(images, range(CHUNK, len(images), CHUNK))
+            ]
         return torch.cat(parts).double().numpy()
 
     def _elbo_chunk(self, images: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """Convolutional encoder and decoder for images of any size."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,7 +19,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, channels, h, w) to the same shape."""
-        return x + self.second(F.silu(self.first(F.silu(x))))
+        return x + self.second(F.silu(self.first(F.silu(x))))  # type: ignore[no-any-return]
 
 
 def pyramid(height: int, width: int, levels: int) -> list[tuple[int, int]]:
@@ -79,7 +78,9 @@ class Decoder(nn.Module):
         blocks: list[nn.Module] = []
         for level in reversed(range(levels)):
             narrower = width * 2 ** max(0, level - 1)
-            blocks.append(nn.Sequential(ResidualBlock(channels), nn.SiLU(), nn.Conv2d(channels, narrower, 3, padding=1)))
+            blocks.append(
+                nn.Sequential(ResidualBlock(channels), nn.SiLU(), nn.Conv2d(channels, narrower, 3, padding=1))
+            )
             channels = narrower
         self.blocks = nn.ModuleList(blocks)
         self.head = nn.Conv2d(channels, out_channels, 3, padding=1)

@@ -1,4 +1,4 @@
-"""Batches whose content is a pure function of data, seed and step, so that a resumed run sees what it would have seen."""
+"""Batches as a pure function of data, seed and step, so that a resumed run sees what it would have seen."""
 
 from dataclasses import dataclass
 
@@ -63,7 +63,7 @@ class ImageBatches:
 
     def in_order(self) -> list[Batch]:
         """Return all rows once, unshuffled, the last batch being shorter."""
-        return [self._batch(rows, 0) for rows in torch.arange(len(self.images)).split(self.batch_size)]
+        return [self._batch(rows, 0) for rows in torch.split(torch.arange(len(self.images)), self.batch_size)]
 
     def _batch(self, rows: Tensor, step: int) -> Batch:
         rows = rows.to(self.images.device)

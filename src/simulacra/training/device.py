@@ -49,5 +49,5 @@ def place(module: nn.Module, config: TrainingConfig) -> tuple[torch.device, str]
     module.to(device)
     # bf16 convolutions run several times faster on (n, h, w, c) memory; in fp32 the formats are on a par.
     if config.channels_last is True or (config.channels_last == "auto" and precision == "bf16"):
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module.to(memory_format=torch.channels_last)
     return device, precision

@@ -122,14 +122,14 @@ def train(
 
     if run.best_state or ema:
         module.load_state_dict(run.best_state or (ema.state if ema else {}))
-    module.cpu().to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+    module.cpu().to(memory_format=torch.contiguous_format).eval()
     if folder:
         checkpoint.clear(folder)
     run.history.facts = _facts(run, config, device, precision, time.monotonic() - began)
     return run.history
 
 
-def _step(  # noqa: PLR0917
+def _step(
     module: Trainable,
     batch: Batch,
     optimizer: torch.optim.Optimizer,

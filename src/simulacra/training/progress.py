@@ -3,6 +3,7 @@
 import logging
 import time
 from types import TracebackType
+from typing import Any
 
 from tqdm import tqdm
 
@@ -25,7 +26,7 @@ class Progress:
     """
 
     def __init__(self, title: str, *, done: int, steps: int) -> None:
-        self.bar: tqdm[None] = tqdm(total=steps, initial=done, desc=title, unit="step", disable=None, leave=False)
+        self.bar: tqdm[Any] = tqdm(total=steps, initial=done, desc=title, unit="step", disable=None, leave=False)
         self.title, self.steps = title, steps
         self.done = self.first = done
         self.began = self.spoken = time.monotonic()
@@ -33,7 +34,9 @@ class Progress:
     def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.bar.close()
 
     def advance(self, loss: float | None = None) -> None:

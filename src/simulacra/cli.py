@@ -1,0 +1,101 @@
+"""Project commands: Kedro's own `run`, with datasets chosen by namespace and mistakes told in one line."""
+
+import functools
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+
+import click
+from kedro.framework.cli.project import run as kedro_run
+from kedro.validation.exceptions import ParameterValidationError
+
+from simulacra.errors import SimulacraError
+from simulacra.experiments import CONF_SOURCE, STAGES, load_experiments, unknown
+
+
+@click.group(name="simulacra")
+def cli() -> None:
+    """Commands of this project."""
+
+
+def choose(options: dict[str, Any]) -> dict[str, Any]:
+    """Fill in what `--pipeline` and `--namespaces` leave open.
+
+    A stage covers the default dataset, the first of experiments.yml, unless --namespaces names another; --namespaces
+    without a pipeline means the whole pipeline of the datasets named.
+
+    Raises:
+        SimulacraError: for a pipeline, dataset or family that does not exist.
+    """
+    experiments = load_experiments()
+    pipelines = [options["pipeline"]] if options["pipeline"] else list(options["pipelines"] or [])
+    namespaces = list(options["namespaces"] or [])
+    stages = {*STAGES, *(f"train_{family}" for entry in experiments.values() for family in entry.families)}
+    for name in pipelines:
+        if name not in {"__default__", *stages, *experiments}:
+            raise SimulacraError(unknown("pipeline", name, [*stages, *experiments]))
+    known = [
+        name for entry in experiments.values() for name in (entry.dataset, *_children(entry.dataset, entry.families))
+    ]
+    for name in namespaces:
+        if name not in known:
+            raise SimulacraError(unknown("namespace", name, known))
+    if namespaces and not pipelines:
+        pipelines = sorted({name.split(".")[0] for name in namespaces})
+    elif not namespaces and stages & set(pipelines):
+        namespaces = [next(iter(experiments))]
+    return options | {"pipeline": "", "pipelines": pipelines, "namespaces": namespaces}
+
+
+def _children(dataset: str, families: tuple[str, ...]) -> list[str]:
+    return [f"{dataset}.{family}" for family in families]
+
+
+def told_plainly(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn a user's mistake into one message and exit code 1; any other error keeps its traceback."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            message = mistake(error)
+            if message is None:
+                raise
+            raise click.ClickException(message) from error
+
+    return wrapped
+
+
+def mistake(error: BaseException | None) -> str | None:
+    """Return the message of the user's mistake behind an error; None where there is none."""
+    while error is not None:
+        if isinstance(error, SimulacraError):
+            return str(error)
+        if isinstance(error, ParameterValidationError):
+            return re.sub(r"\n\s*For further information visit \S+", "", str(error))
+        error = error.__cause__
+    return None
+
+
+@told_plainly
+def run(**options: Any) -> Any:
+    """Run a pipeline."""
+    if options["env"]:
+        os.environ["KEDRO_ENV"] = options["env"]
+    if options["conf_source"]:
+        os.environ[CONF_SOURCE] = str(options["conf_source"])
+    assert kedro_run.callback is not None  # noqa: S101
+    return kedro_run.callback(**choose(options))
+
+
+cli.add_command(
+    click.Command(
+        "run",
+        params=kedro_run.params,
+        callback=run,
+        help="Run a pipeline: a stage or a dataset. Without --namespaces a stage covers the default dataset.",
+        context_settings=kedro_run.context_settings,
+    )
+)

@@ -1,0 +1,160 @@
+"""Which dataset has which kind and families, and every experiment's own parameters built from the shared ones."""
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kedro.config import OmegaConfigLoader
+
+from simulacra.errors import SimulacraError
+from simulacra.models import FAMILIES
+
+KINDS = ("image",)
+STAGES = ("ingest", "preprocess", "train", "generate", "evaluate", "augment", "report")
+SECTIONS = ("split", "generation", "evaluation", "augmentation")
+"""Top-level parameter blocks of which every dataset has its own copy."""
+SHARED = ("seed", "training", *SECTIONS)
+
+CONF_SOURCE = "SIMULACRA_CONF_SOURCE"
+"""Environment variable that tells the registry of a `--conf-source`."""
+
+
+class Experiment(NamedTuple):
+    """A dataset, the kind of its data, and the families that model it."""
+
+    dataset: str
+    kind: str
+    families: tuple[str, ...]
+
+
+class ExperimentConfigLoader(OmegaConfigLoader):
+    """Kedro's loader, with `parameters` completed so that every `<dataset>.<family>` has all of its own."""
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        """Return one kind of configuration."""
+        value: dict[str, Any] = super().__getitem__(key)
+        if key != "parameters":
+            return value
+        return expand(value, parse_experiments(self["experiments"]), self.runtime_params or {})
+
+
+def load_experiments() -> dict[str, Experiment]:
+    """Read experiments.yml of conf/base and of the environment in use (KEDRO_ENV, else conf/local)."""
+    conf = os.environ.get(CONF_SOURCE) or str(project_root() / "conf")
+    loader = OmegaConfigLoader(
+        conf,
+        env=os.environ.get("KEDRO_ENV"),
+        base_env="base",
+        default_run_env="local",
+        config_patterns={"experiments": ["experiments.yml"]},
+        merge_strategy={"experiments": "soft"},
+    )
+    return parse_experiments(loader["experiments"])
+
+
+def project_root() -> Path:
+    """Return the folder of the project's pyproject.toml; for an installed package, the working folder."""
+    root = Path(__file__).resolve().parents[2]
+    return root if (root / "pyproject.toml").is_file() else Path.cwd()
+
+
+def parse_experiments(raw: Mapping[str, Any]) -> dict[str, Experiment]:
+    """Check the content of experiments.yml.
+
+    Raises:
+        SimulacraError: for a bad dataset name, an unknown kind or family, or an unknown key.
+    """
+    if not raw:
+        raise SimulacraError("experiments.yml names no dataset; add one with its kind and families")
+    return {name: _parse_experiment(name, entry) for name, entry in raw.items()}
+
+
+def _parse_experiment(name: str, entry: Mapping[str, Any]) -> Experiment:
+    taken = {*STAGES, *SHARED, *FAMILIES, *(f"train_{family}" for family in FAMILIES)}
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name) or name in taken:
+        raise SimulacraError(
+            f"experiments.yml: {name!r} cannot name a dataset; use lower-case letters, digits and underscores, "
+            "begin with a letter, and take no name of a stage or family"
+        )
+    if not isinstance(entry, Mapping) or not {"kind"} <= set(entry) <= {"kind", "families"}:
+        raise SimulacraError(f"experiments.yml: {name} needs the keys kind and families (a list, or all), got {entry}")
+    kind = entry["kind"]
+    if kind not in KINDS:
+        raise SimulacraError(f"experiments.yml: {name}.kind is {kind!r}; there is {', '.join(KINDS)}")
+    able = [family for family, facts in FAMILIES.items() if kind in facts.kinds]
+    families = entry.get("families", "all")
+    chosen = able if families == "all" else list(families)
+    for family in chosen:
+        if family not in able:
+            raise SimulacraError(unknown(f"experiments.yml: {name}.families", str(family), able))
+    return Experiment(name, kind, tuple(sorted(chosen)))
+
+
+def expand(
+    parameters: Mapping[str, Any], experiments: Mapping[str, Experiment], runtime: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Give every dataset its own sections and every `<dataset>.<family>` its own model and training block.
+
+    Later wins: shared block, family's file, dataset's entry; then in the same order what --params says, so that
+    `--params training.steps=5` reaches everything and `--params mnist.vae.training.steps=5` one family of one dataset.
+
+    Raises:
+        SimulacraError: for a name that is neither a shared block, a dataset nor a family.
+    """
+    _refuse_unknown(parameters, experiments)
+    expanded = dict(parameters)
+    for name, experiment in experiments.items():
+        own, said = parameters.get(name) or {}, runtime.get(name) or {}
+        block: dict[str, Any] = {"experiment": {"dataset": name, "kind": experiment.kind}}
+        block |= {section: merge(parameters, own, runtime, said, key=section) for section in SECTIONS}
+        for section in ("evaluation", "augmentation"):
+            classifier = block[section].setdefault("classifier", {})
+            classifier["training"] = _merged(
+                [parameters.get("training"), classifier.get("training"), runtime.get("training")]
+            )
+        if "source" in own:
+            block["source"] = own["source"]
+        for family in experiment.families:
+            layers = [{"training": parameters.get("training", {})}, parameters.get(family), own.get(family)]
+            layers += [{"training": runtime.get("training", {})}, runtime.get(family), said.get(family)]
+            block[family] = _merged(layers) | {"family": family}
+        expanded[name] = block
+    return expanded
+
+
+def merge(*layers: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Merge the blocks that several layers hold under one key, level by level; later layers win."""
+    return _merged(layer.get(key) for layer in layers)
+
+
+def _merged(layers: Iterable[Mapping[str, Any] | None]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in (layer or {}).items():
+            both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+            result[key] = _merged([result[key], value]) if both else deepcopy(value)
+    return result
+
+
+def _refuse_unknown(parameters: Mapping[str, Any], experiments: Mapping[str, Experiment]) -> None:
+    known = [*SHARED, *experiments, *FAMILIES]
+    for key, value in parameters.items():
+        if key not in known:
+            raise SimulacraError(unknown("parameter", key, known))
+        inner = [*SECTIONS, "source", *FAMILIES] if key in experiments else []
+        for name in value if inner and isinstance(value, Mapping) else ():
+            if name not in inner:
+                raise SimulacraError(unknown("parameter", f"{key}.{name}", [f"{key}.{known}" for known in inner]))
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """Return a message that names the unknown thing and the nearest known ones."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"unknown {what} {name!r}" + (
+        f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"
+    )

@@ -1,0 +1,93 @@
+"""What surrounds every run: a look at its inputs before it, the leaderboard and the next commands after it."""
+
+import logging
+from typing import TYPE_CHECKING
+
+from kedro.framework.hooks import hook_impl
+
+from simulacra.errors import SimulacraError
+from simulacra.experiments import STAGES
+
+if TYPE_CHECKING:
+    from kedro.io import DataCatalog
+    from kedro.pipeline import Pipeline
+    from kedro.pipeline.node import Node
+    from rich.console import Console
+
+
+logger = logging.getLogger(__name__)
+
+
+class ProjectHooks:
+    """Checks before a run that it can begin, names each node, and says after the run where the results lie."""
+
+    def __init__(self) -> None:
+        self._nodes = self._started = 0
+
+    @hook_impl
+    def before_pipeline_run(self, pipeline: "Pipeline", catalog: "DataCatalog") -> None:
+        """Refuse a run whose free inputs are missing.
+
+        Raises:
+            SimulacraError: naming the first missing input and the command that makes it.
+        """
+        for name in sorted(pipeline.inputs()):
+            if name.startswith("params:"):
+                if name not in catalog:
+                    raise SimulacraError(
+                        f"the parameter {name.removeprefix('params:')} is not set; "
+                        "give it in conf/base/parameters/datasets.yml or by --params"
+                    )
+            elif not catalog.exists(name):
+                raise SimulacraError(f"{name} is not there yet; make it by `{_command_for(name)}`")
+        self._nodes, self._started = len(pipeline.nodes), 0
+
+    @hook_impl
+    def before_node_run(self, node: "Node") -> None:
+        """Say which node begins."""
+        self._started += 1
+        logger.info("%2d of %d  %s", self._started, self._nodes, node.name)
+
+    @hook_impl
+    def after_pipeline_run(self, pipeline: "Pipeline", catalog: "DataCatalog") -> None:
+        """Print the leaderboards that the run made, where its reports lie, and what to do next."""
+        made = pipeline.all_outputs()
+        datasets = sorted(name.split(".")[0] for name in made if name.endswith(".leaderboard"))
+        stale = sorted({name.split(".")[0] for name in made if name.endswith(".metrics")} - set(datasets))
+        if not datasets and not stale:
+            return
+        from rich.console import Console
+
+        console = Console(width=None if Console().is_terminal else 120)
+        for dataset in datasets:
+            _show_leaderboard(console, catalog, dataset)
+        for dataset in stale:
+            command = f"kedro run --pipeline report --namespaces {dataset}"
+            console.print(f"\nLeaderboard and report of {dataset} are older than this run; renew them by:\n  {command}")
+        if datasets:
+            console.print(
+                "\nNext:\n  mlflow ui --backend-store-uri sqlite:///mlflow.db    compare runs"
+                "\n  kedro viz run                                        see the graph (pip install '.[viz]')",
+                markup=False,
+                highlight=False,
+            )
+
+
+def _show_leaderboard(console: "Console", catalog: "DataCatalog", dataset: str) -> None:
+    from simulacra.report.leaderboard import leaderboard_table
+
+    console.print(f"\n[bold]{dataset}[/bold]")
+    console.print(leaderboard_table(catalog.load(f"{dataset}.leaderboard")))
+    page = getattr(catalog.get(f"{dataset}.report"), "_filepath", None)
+    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+
+
+def _command_for(name: str) -> str:
+    """Return the command whose stage makes a dataset."""
+    from kedro.framework.project import pipelines
+
+    namespace = name.split(".", maxsplit=1)[0]
+    for stage in STAGES:
+        if stage in pipelines and name in pipelines[stage].all_outputs():
+            return f"kedro run --pipeline {stage} --namespaces {namespace}"
+    return "kedro run"

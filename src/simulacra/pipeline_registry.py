@@ -1,0 +1,88 @@
+"""Every registered pipeline, built from one template a stage and the datasets of experiments.yml."""
+
+import warnings
+from collections.abc import Iterable
+from functools import reduce
+from operator import add
+
+from kedro.pipeline import Pipeline
+
+from simulacra.experiments import STAGES, Experiment, load_experiments
+from simulacra.pipelines.augment import pipeline as augment
+from simulacra.pipelines.evaluate import pipeline as evaluate
+from simulacra.pipelines.generate import pipeline as generate
+from simulacra.pipelines.ingest import pipeline as ingest
+from simulacra.pipelines.preprocess import pipeline as preprocess
+from simulacra.pipelines.report import pipeline as report
+from simulacra.pipelines.train import pipeline as train
+
+DATASET_WIDE = {
+    *("train_set", "validation_set", "test_set", "extractor", "extractor_record", "real_accuracy"),
+    *("params:generation", "params:evaluation", "params:augmentation"),
+}
+"""What the pipelines of a family read from its dataset's namespace rather than from their own."""
+
+
+def register_pipelines() -> dict[str, Pipeline]:
+    """Return one pipeline a stage (over all datasets), one a family's training, one a dataset, and `__default__`."""
+    experiments = list(load_experiments().values())
+    parts = {experiment.dataset: dataset_stages(experiment) for experiment in experiments}
+    pipelines = {stage: _sum(stages[stage] for stages in parts.values()) for stage in STAGES}
+    for family in sorted({family for experiment in experiments for family in experiment.families}):
+        pipelines[f"train_{family}"] = pipelines["train"].only_nodes_with_tags(family)
+    for dataset, stages in parts.items():
+        pipelines[dataset] = _sum(stages.values())
+    return pipelines | {"__default__": pipelines[experiments[0].dataset]}
+
+
+def dataset_stages(experiment: Experiment) -> dict[str, Pipeline]:
+    """Return the pipelines of one dataset, all its families included, by stage."""
+    with warnings.catch_warnings():
+        # `vae.summary` inside the namespace `mnist` is meant: the dataset's stage gathers what its families made.
+        warnings.filterwarnings("ignore", message=".*'\\.' characters.*")
+        whole = report.create_dataset_pipeline(experiment.families)
+    return {
+        "ingest": _of_dataset(ingest.create_pipeline(), experiment),
+        "preprocess": _of_dataset(preprocess.create_pipeline(), experiment),
+        "train": _of_families(train.create_pipeline(), experiment),
+        "generate": _of_families(generate.create_pipeline(), experiment),
+        "evaluate": _of_dataset(evaluate.create_dataset_pipeline(), experiment)
+        + _of_families(evaluate.create_family_pipeline(), experiment),
+        "augment": _of_dataset(augment.create_dataset_pipeline(), experiment)
+        + _of_families(augment.create_family_pipeline(), experiment),
+        "report": _of_dataset(whole, experiment) + _of_families(report.create_family_pipeline(), experiment),
+    }
+
+
+def _of_dataset(template: Pipeline, experiment: Experiment) -> Pipeline:
+    """Put a template into the dataset's namespace."""
+    return Pipeline(
+        template,
+        namespace=experiment.dataset,
+        parameters={"params:seed"} & template.inputs(),
+        tags=experiment.dataset,
+    )
+
+
+def _of_families(template: Pipeline, experiment: Experiment) -> Pipeline:
+    """Put a template into the namespace of every family of the dataset."""
+    return _sum(_of_family(template, experiment.dataset, family) for family in experiment.families)
+
+
+def _of_family(template: Pipeline, dataset: str, family: str) -> Pipeline:
+    own = {"params:family": f"params:{dataset}.{family}", "params:seed": "params:seed"}
+    shared = {
+        name: name.replace("params:", f"params:{dataset}.") for name in DATASET_WIDE if name.startswith("params:")
+    }
+    free = template.inputs()
+    return Pipeline(
+        template,
+        namespace=f"{dataset}.{family}",
+        inputs={name: f"{dataset}.{name}" for name in DATASET_WIDE & free if not name.startswith("params:")},
+        parameters={name: target for name, target in (own | shared).items() if name in free},
+        tags={dataset, family},
+    )
+
+
+def _sum(pipelines: Iterable[Pipeline]) -> Pipeline:
+    return reduce(add, pipelines, Pipeline([]))

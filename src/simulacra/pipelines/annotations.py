@@ -1,0 +1,16 @@
+"""Types for node annotations whose libraries are too slow to import while Kedro builds the graph.
+
+Kedro reads a node's annotations to check its parameters, so every name in them must exist at run time.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+    from simulacra.augmentation.classifiers import ImageClassifier
+else:
+    DataFrame = Figure = ImageClassifier = Any
+
+__all__ = ["DataFrame", "Figure", "ImageClassifier"]

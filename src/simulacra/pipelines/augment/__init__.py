@@ -1,0 +1,1 @@
+"""Ask whether synthetic images help a classifier."""

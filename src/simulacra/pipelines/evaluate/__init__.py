@@ -1,0 +1,1 @@
+"""Judge samples by one evaluator."""

@@ -1,0 +1,1 @@
+"""Draw samples from a fitted family."""

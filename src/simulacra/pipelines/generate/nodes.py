@@ -1,0 +1,39 @@
+"""Draw several independent sets of samples, and show the first."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from simulacra.data.image_set import ImageSet
+from simulacra.models.base import GenerativeModel
+from simulacra.pipelines.annotations import Figure
+from simulacra.pipelines.config import GenerationConfig
+
+
+def sample_seeds(seed: int, n_seeds: int) -> list[int]:
+    """Return the seeds of the sample sets, apart from those of any other run seed."""
+    return [seed * 1000 + repetition for repetition in range(n_seeds)]
+
+
+def generate(
+    model: GenerativeModel, generation: GenerationConfig, seed: int
+) -> tuple[ImageSet, dict[str, Any], dict[str, Any]]:
+    """Return all samples in the order of their seeds, a record of the seeds, and what they cost."""
+    seeds = sample_seeds(seed, generation.n_seeds)
+    began = time.perf_counter()
+    sets = [model.sample(generation.n, seed=each) for each in seeds]
+    elapsed = time.perf_counter() - began
+    labels = (
+        None if sets[0].labels is None else np.concatenate([part.labels for part in sets if part.labels is not None])
+    )
+    samples = ImageSet(np.concatenate([part.images for part in sets]), labels, sets[0].class_names)
+    record = {"n": generation.n, "seeds": seeds, "sha256": samples.fingerprint()}
+    return samples, record, {"sample_ms": 1000 * elapsed / len(samples)}
+
+
+def plot_samples(samples: ImageSet) -> Figure:
+    """Draw a grid of samples, by class where they have classes."""
+    from simulacra.plotting import sample_grid
+
+    return sample_grid(samples)

@@ -1,0 +1,1 @@
+"""Bring a dataset in and check it."""

@@ -1,0 +1,13 @@
+"""Read a dataset from its source."""
+
+from typing import Any
+
+from simulacra.data.image_set import ImageSet
+from simulacra.pipelines.config import SourceConfig
+
+
+def ingest(source: SourceConfig) -> tuple[ImageSet, dict[str, Any]]:
+    """Return the checked images and a record of where they came from."""
+    from simulacra.data.images import load_images
+
+    return load_images(source.root)

@@ -1,0 +1,1 @@
+"""Split a dataset for training, validation and testing."""

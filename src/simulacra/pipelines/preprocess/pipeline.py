@@ -1,0 +1,11 @@
+"""Template of the stage `preprocess`, once a dataset."""
+
+from kedro.pipeline import Node, Pipeline
+
+from simulacra.pipelines.preprocess.nodes import split
+
+
+def create_pipeline() -> Pipeline:
+    """Return raw → train_set, validation_set, test_set."""
+    outputs = ["train_set", "validation_set", "test_set", "split_record"]
+    return Pipeline([Node(split, ["raw", "params:split"], outputs, name="split", tags="preprocess")])

@@ -1,0 +1,1 @@
+"""Bring the numbers together: leaderboard and page."""

@@ -1,0 +1,87 @@
+"""Gather what every family left behind into one leaderboard and one page."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from simulacra.data.image_set import ImageSet
+from simulacra.pipelines.annotations import DataFrame
+from simulacra.pipelines.config import FamilyConfig
+
+COSTS = ("train_seconds", "parameters", "sample_ms")
+
+
+def summarise_family(
+    metrics: dict[str, Any],
+    samples: ImageSet,
+    history: DataFrame,
+    training_record: dict[str, Any],
+    generation_cost: dict[str, Any],
+    verdict: dict[str, Any],
+    config: FamilyConfig,
+) -> dict[str, Any]:
+    """Return all that the page shows of one family; costs join the metrics only here, since no two runs share them."""
+    import yaml
+
+    from simulacra.plotting import png, sample_grid, training_curves
+
+    measured = training_record | generation_cost
+    costs = {key: {"value": measured[key], "std": None, "per_seed": None} for key in COSTS}
+    return {
+        "record": metrics | {"metrics": metrics["metrics"] | costs},
+        "verdict": verdict,
+        "samples": png(sample_grid(samples)),
+        "curves": png(training_curves(history)) if len(history) else None,
+        "training": training_record,
+        "config": yaml.safe_dump(config.model_dump(mode="json", exclude={"family"}), sort_keys=False),
+    }
+
+
+def make_leaderboard(baselines: list[dict[str, Any]], *summaries: dict[str, Any]) -> DataFrame:
+    """Return the leaderboard: floor, families by rank, noise."""
+    from simulacra.report.leaderboard import leaderboard
+
+    return leaderboard([*baselines, *(summary["record"] for summary in summaries)])
+
+
+def write_report(
+    leaderboard: DataFrame,
+    baselines: list[dict[str, Any]],
+    train_set: ImageSet,
+    split_record: dict[str, Any],
+    ingest_record: dict[str, Any],
+    experiment: dict[str, Any],
+    *summaries: dict[str, Any],
+) -> str:
+    """Return the page as HTML."""
+    from simulacra.metrics.passport import library_versions
+    from simulacra.plotting import png, sample_grid
+    from simulacra.provenance import git_commit
+    from simulacra.report.page import Family, Report, render
+
+    dataset = experiment["dataset"]
+    families = [summary["record"]["row"] for summary in summaries]
+    return render(
+        Report(
+            dataset=dataset,
+            kind=experiment["kind"],
+            generated_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            leaderboard=leaderboard,
+            records=[*baselines, *(summary["record"] for summary in summaries)],
+            families=[
+                Family(name, *(summary[part] for part in ("samples", "curves", "training", "config")))
+                for name, summary in zip(families, summaries, strict=True)
+            ],
+            real=png(sample_grid(train_set)),
+            class_names=train_set.class_names,
+            verdicts=[summary["verdict"] for summary in summaries],
+            split=split_record,
+            ingest=ingest_record,
+            commands=[
+                f"kedro run --namespaces {dataset}",
+                *(f"kedro run --namespaces {dataset}.{family}" for family in families),
+                f"kedro run --pipeline report --namespaces {dataset}",
+            ],
+            commit=git_commit(),
+            versions=library_versions(),
+        )
+    )

@@ -1,0 +1,31 @@
+"""Templates of the stage `report`: once a dataset and family, and once a dataset over its families."""
+
+from collections.abc import Sequence
+
+from kedro.pipeline import Node, Pipeline
+
+from simulacra.pipelines.report.nodes import make_leaderboard, summarise_family, write_report
+
+
+def create_family_pipeline() -> Pipeline:
+    """Return all of a family's results → summary."""
+    results = ["metrics", "samples", "history", "training_record", "generation_cost", "verdict", "params:family"]
+    return Pipeline([Node(summarise_family, results, "summary", name="summarise", tags="report")])
+
+
+def create_dataset_pipeline(families: Sequence[str]) -> Pipeline:
+    """Return the families' summaries → leaderboard, report."""
+    summaries = [f"{family}.summary" for family in families]
+    about = ["train_set", "split_record", "ingest_record", "params:experiment"]
+    return Pipeline(
+        [
+            Node(make_leaderboard, ["baselines", *summaries], "leaderboard", name="make_leaderboard", tags="report"),
+            Node(
+                write_report,
+                ["leaderboard", "baselines", *about, *summaries],
+                "report",
+                name="write_report",
+                tags="report",
+            ),
+        ]
+    )

@@ -1,0 +1,47 @@
+"""Fit one family and draw its curves."""
+
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from simulacra.data.image_set import ImageSet
+from simulacra.models.base import GenerativeModel
+from simulacra.pipelines.annotations import DataFrame, Figure
+from simulacra.pipelines.config import FamilyConfig
+
+
+def fit(
+    train_set: ImageSet, validation_set: ImageSet, checkpoints: Path, config: FamilyConfig, seed: int
+) -> tuple[GenerativeModel, DataFrame, dict[str, Any]]:
+    """Return the fitted model, its curves, and a record of what the fit cost."""
+    from simulacra.models import family_class
+
+    family = family_class(config.family)
+    model = family(family.Config.model_validate(config.model))
+    began = time.perf_counter()
+    history = model.fit(
+        train_set, validation=validation_set, training=config.training, seed=seed, checkpoints=checkpoints
+    )
+    record = {
+        "train_seconds": time.perf_counter() - began,
+        "parameters": model.n_parameters(),
+        "peak_memory_mib": _peak_memory_mib(),
+        "seed": seed,
+        **{key: value for key, value in history.facts.items() if key != "seconds"},
+    }
+    return model, history.frame(), record
+
+
+def plot_curves(history: DataFrame) -> Figure:
+    """Draw the training curves."""
+    from simulacra.plotting import training_curves
+
+    return training_curves(history)
+
+
+def _peak_memory_mib() -> float:
+    """Return the largest memory that this process has held so far; macOS counts bytes, Linux kibibytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -1,0 +1,16 @@
+"""Template of the stage `train`, once a dataset and family."""
+
+from kedro.pipeline import Node, Pipeline
+
+from simulacra.pipelines.train.nodes import fit, plot_curves
+
+
+def create_pipeline() -> Pipeline:
+    """Return train_set → model, history, curves."""
+    inputs = ["train_set", "validation_set", "checkpoints", "params:family", "params:seed"]
+    return Pipeline(
+        [
+            Node(fit, inputs, ["model", "history", "training_record"], name="fit", tags="train"),
+            Node(plot_curves, "history", "curves", name="plot_curves", tags="train"),
+        ]
+    )

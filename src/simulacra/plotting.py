@@ -1,0 +1,325 @@
+"""Figures of samples, curves, metrics and verdicts, drawn without pyplot so that no global state is touched."""
+
+import math
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulacra.data.image_set import ImageSet
+from simulacra.metrics import METRICS
+from simulacra.report.leaderboard import ROW_TITLES, format_value
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from pandas import DataFrame, Series
+
+# Okabe and Ito's blue and vermilion stay apart for colour-blind readers; everything else is ink or grey.
+ACCENT, CONTRAST = "#0072b2", "#d55e00"
+INK, MUTED, RULE = "#222222", "#6b6b6b", "#dddddd"
+VERDICT_COLOURS = {"helps": ACCENT, "hurts": CONTRAST}
+DPI = 200
+CHART_WIDTH = 4.6
+
+MOST_CLASSES = 20
+LARGEST_TILE = 96
+GRID_PIXELS = 900
+GRID_DPI = 100
+
+MANY_POINTS = 200
+SMOOTHED_SHARE = 0.02
+PANELS_PER_ROW = 4
+WIDEST_LINEAR_SPAN = 30
+STEP_TITLES = {"bic": "components"}
+
+
+def png(figure: "Figure") -> bytes:
+    """Return the figure as a PNG file's bytes, the same for the same figure."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def sample_grid(image_set: ImageSet, *, columns: int = 10, rows: int | None = None) -> "Figure":
+    """Draw images side by side, one row a class where they are labelled.
+
+    Grey or RGB by the number of channels (one or two: the first; three or more: the first three). Every pixel becomes a
+    square of whole screen pixels; images larger than 96 pixels are averaged down by a whole factor. A class with fewer
+    images than columns leaves the rest of its row blank.
+
+    Args:
+        image_set: images (n, channels, height, width); none at all gives a figure that says so.
+        columns: images a row.
+        rows: most rows to draw; None draws 20 classes at most, or 10 rows of unlabelled images.
+
+    Returns:
+        A figure with one axis; the class names label its vertical axis.
+    """
+    if not len(image_set):
+        return _message("no images")
+    names, picks = _grid_rows(image_set, columns, rows)
+    pixels = _mosaic(image_set, picks, columns)
+    scale = max(1, round(GRID_PIXELS / pixels.shape[1]))
+    height, width = pixels.shape[0] * scale, pixels.shape[1] * scale
+    label_size = max(12.0, 0.36 * height / len(picks)) if names else 0.0
+    left = math.ceil(label_size * (0.5 + 0.65 * max(map(len, names), default=0)))
+    top = 40 if image_set.n_classes > len(names) > 0 else 0
+    figure = _figure((left + width) / GRID_DPI, (top + height) / GRID_DPI, dpi=GRID_DPI, layout=None)
+    axis = figure.add_axes((left / (left + width), 0, width / (left + width), height / (top + height)))
+    axis.imshow(pixels, interpolation="nearest", aspect="auto")
+    axis.spines[:].set_visible(False)
+    centres = (np.arange(len(names)) + 0.5) * pixels.shape[0] / len(picks) - 0.5
+    points = label_size * 72 / GRID_DPI
+    axis.set_yticks(centres, names, fontsize=points, color=INK, parse_math=False)
+    axis.set_xticks([])
+    axis.tick_params(length=0, pad=0.3 * points)
+    if top:
+        axis.set_title(f"first {len(names)} of {image_set.n_classes} classes", loc="left", fontsize=14, color=MUTED)
+    return figure
+
+
+def training_curves(history: "DataFrame") -> "Figure":
+    """Draw one panel a curve, loss first and learning rate last, with train and validation in the same panel.
+
+    A curve of more than 200 points is drawn pale under its running mean, and its panel spans the 0.5th to the 99.5th
+    percentile, so that a few early spikes do not flatten the rest. Values that are not finite are left out.
+
+    Args:
+        history: long format, columns step, split, name, value; may be empty.
+
+    Returns:
+        A figure with one visible axis a name; a sentence instead where nothing was recorded.
+    """
+    names = sorted(dict.fromkeys(history["name"]), key=_panel_order) if len(history) else []
+    if not names:
+        return _message("no training curve was recorded")
+    across = min(len(names), PANELS_PER_ROW)
+    down = math.ceil(len(names) / across)
+    figure = _figure(max(2.7 * across, 3.3), 2.2 * down)
+    for place, name in enumerate(names, start=1):
+        axis = figure.add_subplot(down, across, place)
+        _quiet(axis)
+        _curve_panel(axis, name, history[history["name"] == name])
+    return figure
+
+
+def metric_chart(leaderboard: "DataFrame", metric: str) -> "Figure":
+    """Draw one dot with its error bar a comparable family, between the real-vs-real floor and pure noise.
+
+    Args:
+        leaderboard: the table that `simulacra.report.leaderboard.leaderboard` returns.
+        metric: a key of `METRICS`.
+
+    Returns:
+        A figure with one axis, logarithmic where all values are positive and span more than a factor of 30; families
+        without the metric, or with another passport than the floor's, are left out.
+    """
+    measured = leaderboard[np.isfinite(leaderboard[metric])] if metric in leaderboard else leaderboard.iloc[:0]
+    families = measured[(measured["role"] == "family") & measured["comparable"]]
+    if families.empty:
+        return _message(f"no family has {METRICS[metric].title}")
+    figure = _figure(CHART_WIDTH, 0.36 * len(families) + 1.3)
+    axis = figure.add_subplot()
+    _quiet(axis, grid="x")
+    shown = measured[measured["comparable"]][metric]
+    if shown.min() > 0 and shown.max() / shown.min() > WIDEST_LINEAR_SPAN:
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter("{x:,.10g}")
+    for role in ("floor", "noise"):
+        for _, row in measured[(measured["role"] == role) & measured["comparable"]].iterrows():
+            _reference(axis, role, row[metric], _spread(row, metric))
+    for place, (_, row) in enumerate(families.iterrows()):
+        value, spread = row[metric], _spread(row, metric)
+        axis.errorbar(value, place, xerr=_bar(axis, value, spread), fmt="o", color=ACCENT, markersize=6, capsize=3)
+        _margin_note(axis, place, format_value(metric, value, row[f"{metric}_std"]))
+    _name_rows(axis, list(families["row"]))
+    heading = METRICS[metric]
+    axis.set_xlabel(f"{heading.title}: {heading.unit} ({heading.better} is better)", fontsize=9, color=MUTED)
+    return figure
+
+
+def augmentation_figure(verdicts: list[dict[str, Any]]) -> "Figure":
+    """Draw the forest plot of what synthetic images do to the classifier's accuracy.
+
+    Args:
+        verdicts: augmentation verdict records; one without a difference gets its verdict in words only.
+
+    Returns:
+        A figure with one axis, in percentage points of accuracy, zero marked.
+    """
+    if not verdicts:
+        return _message("no augmentation verdict")
+    figure = _figure(CHART_WIDTH, 0.36 * len(verdicts) + 1.0)
+    axis = figure.add_subplot()
+    _quiet(axis, grid="x")
+    axis.axvline(0, color=INK, linewidth=1, zorder=1)
+    for place, record in enumerate(verdicts):
+        colour = VERDICT_COLOURS.get(record["verdict"], MUTED)
+        if record.get("difference") is not None:
+            middle = 100 * record["difference"]
+            low, high = (100 * end for end in record.get("interval") or (record["difference"],) * 2)
+            axis.plot([low, high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
+            axis.plot([middle], [place], "o", color=colour, markersize=6)
+        _margin_note(axis, place, record["verdict"], colour)
+    _name_rows(axis, [record["family"] for record in verdicts])
+    confidence = next((f", {100 * v['confidence']:g} % interval" for v in verdicts if v.get("confidence")), "")
+    label = f"change in accuracy, percentage points{confidence}"
+    axis.set_xlabel(label, fontsize=9, color=MUTED)
+    axis.margins(x=0.1)
+    return figure
+
+
+def _figure(width: float, height: float, *, dpi: int = DPI, layout: Any = "constrained") -> "Figure":
+    """Return an empty white figure, sizes in inches, that draws with Agg and needs no display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=dpi, layout=layout, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _message(sentence: str) -> "Figure":
+    """Return a small figure that holds one sentence."""
+    figure = _figure(4.0, 0.8)
+    figure.text(0.5, 0.5, sentence, ha="center", va="center", color=MUTED, fontsize=10)
+    return figure
+
+
+def _quiet(axis: "Axes", *, grid: Any = "y") -> None:
+    """Give the axis the house look: one pale grid, no box, small grey ticks."""
+    axis.grid(axis=grid, color=RULE, linewidth=0.6)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.spines["bottom"].set_color(RULE)
+    axis.tick_params(which="both", length=0, labelsize=8, labelcolor=MUTED)
+
+
+def _grid_rows(image_set: ImageSet, columns: int, rows: int | None) -> tuple[list[str], list[NDArray[np.int64]]]:
+    """Return the row labels (none where there are no classes) and the image indices of every row."""
+    if image_set.labels is None:
+        n_rows = min(rows or 10, math.ceil(len(image_set) / columns))
+        return [], [np.arange(row * columns, min((row + 1) * columns, len(image_set))) for row in range(n_rows)]
+    n_rows = min(rows or MOST_CLASSES, image_set.n_classes)
+    picks = [np.flatnonzero(image_set.labels == label)[:columns] for label in range(n_rows)]
+    return [_short(name) for name in image_set.class_names[:n_rows]], picks
+
+
+def _short(name: str, longest: int = 18) -> str:
+    """Return the name on one line, cut where it would push the images aside."""
+    line = " ".join(name.split())
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def _mosaic(image_set: ImageSet, picks: list[NDArray[np.int64]], columns: int) -> NDArray[np.uint8]:
+    """Return one white RGB picture that holds the picked images, with a gap around each."""
+    factor = math.ceil(max(image_set.shape[1:]) / LARGEST_TILE)
+    height, width = (max(side // factor, 1) for side in image_set.shape[1:])
+    gap = max(1, width // 14)
+    down, across = height + gap, width + gap
+    canvas = np.full((len(picks) * down, columns * across, 3), 255, np.uint8)
+    for row, indices in enumerate(picks):
+        for column, index in enumerate(indices):
+            top, left = row * down + gap // 2, column * across + gap // 2
+            canvas[top : top + height, left : left + width] = _tile(image_set.images[index], factor)
+    return canvas
+
+
+def _tile(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    """Return the image as (height, width, 1 or 3), averaged down by the whole factor."""
+    colours = image[:3] if len(image) >= 3 else image[:1]
+    channels, height, width = colours.shape
+    down, across = max(height // factor, 1), max(width // factor, 1)
+    cropped = colours[:, : down * factor, : across * factor]
+    blocks = cropped.reshape(channels, down, cropped.shape[1] // down, across, cropped.shape[2] // across)
+    return np.moveaxis(np.rint(blocks.mean(axis=(2, 4))).astype(np.uint8), 0, -1)
+
+
+def _panel_order(name: str) -> int:
+    """Put the loss first and the learning rate last; the sort is stable for what lies between."""
+    return {"loss": 0, "learning_rate": 2}.get(name, 1)
+
+
+def _curve_panel(axis: "Axes", name: str, curves: "DataFrame") -> None:
+    """Draw the curves of one name, a colour a split."""
+    from matplotlib.ticker import MaxNLocator
+
+    finite = curves[np.isfinite(curves["value"].astype(float))].sort_values("step", kind="stable")
+    for split, colour, order in (("train", ACCENT, 2), ("validation", CONTRAST, 3)):
+        curve = finite[finite["split"] == split].set_index("step")["value"].astype(float)
+        if len(curve):
+            _curve(axis, curve, split, colour, order)
+    axis.set_title(name.replace("_", " "), loc="left", fontsize=9, color=INK, parse_math=False)
+    axis.yaxis.get_offset_text().set(size=8, color=MUTED)
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    axis.set_xlabel(STEP_TITLES.get(name, "step"), fontsize=8, color=MUTED)
+    if finite.empty:
+        axis.text(0.5, 0.5, "no finite value", transform=axis.transAxes, ha="center", color=MUTED, fontsize=8)
+    elif len(finite) > MANY_POINTS:
+        low, high = finite["value"].quantile([0.005, 0.995])
+        margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+        axis.set_ylim(low - margin, high + margin)
+    if finite["split"].nunique() > 1:
+        axis.legend(frameon=False, fontsize=8, labelcolor=MUTED)
+
+
+def _curve(axis: "Axes", curve: "Series[float]", label: str, colour: str, order: int) -> None:
+    """Draw one curve: dots and line while the points are few, its running mean over a pale line when many."""
+    if len(curve) > MANY_POINTS:
+        axis.plot(curve.index, curve, color=colour, linewidth=0.5, alpha=0.25, zorder=order)
+        window = max(3, round(SMOOTHED_SHARE * len(curve)))
+        curve = curve.rolling(window, center=True, min_periods=1).mean()
+    few = len(curve) <= MANY_POINTS // 5
+    axis.plot(
+        curve.index,
+        curve,
+        color=colour,
+        linewidth=1.4,
+        marker="o" if few else "",
+        markersize=3,
+        label=label,
+        zorder=order,
+    )
+
+
+def _spread(row: "Series[Any]", metric: str) -> float:
+    """Return the row's standard deviation of the metric, 0 where none was measured."""
+    spread = row[f"{metric}_std"]
+    return float(spread) if np.isfinite(spread) else 0.0
+
+
+def _bar(axis: "Axes", value: float, spread: float) -> list[list[float]]:
+    """Return the error bar's two arms; on a logarithmic axis the lower one stops short of zero."""
+    lower = min(spread, 0.9 * value) if axis.get_xscale() == "log" else spread
+    return [[lower], [spread]]
+
+
+def _reference(axis: "Axes", role: str, value: float, spread: float) -> None:
+    """Shade one standard deviation around a reference and name it above the axis."""
+    (below,), (above,) = _bar(axis, value, spread)
+    axis.axvspan(value - below, value + above, color=MUTED, alpha=0.18, linewidth=0, zorder=0)
+    axis.axvline(value, color=MUTED, linewidth=1, linestyle=(0, (3, 2)), zorder=1)
+    place = (value, 1.0)
+    axis.annotate(
+        ROW_TITLES[role],
+        place,
+        xycoords=axis.get_xaxis_transform(),
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha="center",
+        fontsize=8,
+        color=MUTED,
+    )
+
+
+def _margin_note(axis: "Axes", place: float, text: str, colour: str = INK) -> None:
+    """Write a row's number or verdict in the right margin, where no line crosses it."""
+    axis.text(1.03, place, text, transform=axis.get_yaxis_transform(), va="center", fontsize=9, color=colour)
+
+
+def _name_rows(axis: "Axes", names: list[str]) -> None:
+    """Name the rows from the top down."""
+    axis.set_yticks(range(len(names)), [_short(name) for name in names], fontsize=9, color=INK, parse_math=False)
+    axis.set_ylim(len(names) - 0.4, -0.6)

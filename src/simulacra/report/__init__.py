@@ -1,0 +1,1 @@
+"""Leaderboard and self-contained HTML report."""

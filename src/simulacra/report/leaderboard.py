@@ -1,0 +1,212 @@
+"""The leaderboard: families ranked by Fréchet distance between the real-vs-real floor and pure noise."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from simulacra.errors import SimulacraError
+from simulacra.metrics import METRICS
+from simulacra.metrics.passport import EXTRACTOR_ROW_FIELDS, ROW_FIELDS
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+RANKED_BY = "fd_classifier"
+ROW_TITLES = {"floor": "real vs real (floor)", "noise": "pure noise"}
+ARROWS = {"lower": "↓", "higher": "↑"}
+MISSING = "—"
+
+CONSOLE_TITLES = {
+    "fd_classifier": "FD",
+    "kid_classifier": "KID",
+    "is_classifier": "IS",
+    "precision": "Prec.",
+    "recall": "Recall",
+    "coverage": "Cover.",
+    "bits_per_dim": "Bits/dim",
+    "train_seconds": "Train s",
+    "sample_ms": "Sample ms",
+}
+
+
+def leaderboard(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return one row a metrics record: floor, families by ascending Fréchet distance, noise.
+
+    A family whose passport is not the floor's comes after the others, unranked, and `note` says what differs.
+
+    Args:
+        records: metrics records, one of them with the role "floor".
+
+    Returns:
+        Columns row, role, rank (1 upwards, missing where nothing is ranked), every metric present and its `_std` in the
+        order of `METRICS`, passport_id, comparable, note.
+
+    Raises:
+        SimulacraError: where no record has the role "floor".
+    """
+    floor = next((record for record in records if record["role"] == "floor"), None)
+    if floor is None:
+        raise SimulacraError("the leaderboard has no real-vs-real floor: run `kedro run --pipeline evaluate` first")
+    ordered = sorted(records, key=lambda record: _place(record, floor))
+    present = [metric for metric in METRICS if any(metric in record["metrics"] for record in records)]
+    rows = [_row(record, floor, present) for record in ordered]
+    ranks = iter(range(1, len(rows) + 1))
+    for record, row in zip(ordered, rows, strict=True):
+        row["rank"] = next(ranks) if _is_ranked(record, floor) else None
+    return pd.DataFrame(rows).astype({"rank": "Int64"} | {key: float for metric in present for key in _keys(metric)})
+
+
+def format_value(metric: str, value: float | None, std: float | None) -> str:
+    """Return "value ± std" as the metric prints, an em dash where there is no finite value.
+
+    Decimals are the metric's own, fewer where the standard deviation would show more than two significant digits.
+
+    Example:
+        >>> format_value("fd_classifier", 3.104, 0.21), format_value("fd_classifier", 912.34, 12.3)
+        ('3.10 ± 0.21', '912 ± 12')
+        >>> format_value("parameters", 1484304, None), format_value("recall", None, None)
+        ('1,484,304', '—')
+    """
+    if value is None or not math.isfinite(value):
+        return MISSING
+    decimals = METRICS[metric].decimals
+    if std is None or not math.isfinite(std):
+        return _number(value, decimals)
+    if std > 0:
+        decimals = min(decimals, max(0, 1 - math.floor(math.log10(std))))
+    return f"{_number(value, decimals)} ± {_number(std, decimals)}"
+
+
+def row_title(row: "Mapping[str, Any] | pd.Series[Any]") -> str:
+    """Return what a row of the table, or its record, is called in front of a reader."""
+    return ROW_TITLES.get(str(row["role"]), str(row["row"]))
+
+
+def note(row: "pd.Series[Any]") -> str:
+    """Return a row's note; an empty one comes back from a CSV file as a missing value."""
+    return "" if pd.isna(row["note"]) else str(row["note"])
+
+
+def leaderboard_table(table: pd.DataFrame) -> "Table":
+    """Return the leaderboard for the console, at most 120 columns wide, each standard deviation below its value.
+
+    Exact likelihoods and bounds share the column "Bits/dim": a bound is marked ≤, since the true value lies below it.
+
+    Args:
+        table: what `leaderboard` returned.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    notes = [f"{row['row']}: {note(row)}" for _, row in table.iterrows() if note(row)]
+    caption = Text("\n".join(["± is one standard deviation over sample seeds", *notes]))
+    console = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
+    console.add_column("#", justify="right")
+    console.add_column("Row", max_width=20, overflow="ellipsis", no_wrap=True)
+    metrics = [metric for metric in CONSOLE_TITLES if _console_column(table, metric)]
+    for metric in metrics:
+        console.add_column(f"{CONSOLE_TITLES[metric]} {ARROWS[METRICS[metric].better]}", justify="right", no_wrap=True)
+    for _, row in table.iterrows():
+        rank = "" if pd.isna(row["rank"]) else str(int(row["rank"]))
+        console.add_row(rank, Text(row_title(row)), *(Text(_console_cell(row, metric)) for metric in metrics))
+    return console
+
+
+def flatten(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the nested record as one level, with dotted keys.
+
+    Example:
+        >>> flatten({"n": 3, "extractor": {"name": "classifier"}})
+        {'n': 3, 'extractor.name': 'classifier'}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in record.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _keys(metric: str) -> tuple[str, str]:
+    """Return the names of the metric's two columns."""
+    return metric, f"{metric}_std"
+
+
+def _number(value: float, decimals: int) -> str:
+    """Return the number with thousands separators, a true minus sign, and no negative zero."""
+    return f"{value:z,.{decimals}f}".replace("-", "−")
+
+
+def _score(record: Mapping[str, Any]) -> float:
+    """Return the metric that ranks; infinite, hence last, where it is missing or not finite."""
+    value = record["metrics"].get(RANKED_BY, {}).get("value")
+    return value if value is not None and math.isfinite(value) else math.inf
+
+
+def _is_ranked(record: Mapping[str, Any], floor: Mapping[str, Any]) -> bool:
+    """Tell whether the record takes part in the ranking."""
+    same_passport = record["passport_id"] == floor["passport_id"]
+    return record["role"] == "family" and same_passport and math.isfinite(_score(record))
+
+
+def _place(record: Mapping[str, Any], floor: Mapping[str, Any]) -> tuple[int, bool, float, str]:
+    """Return the sort key: floor, comparable families by score, other families by score, noise."""
+    stage = {"floor": 0, "family": 1, "noise": 2}[record["role"]]
+    return stage, record["passport_id"] != floor["passport_id"], _score(record), record["row"]
+
+
+def _row(record: Mapping[str, Any], floor: Mapping[str, Any], present: list[str]) -> dict[str, Any]:
+    """Return the record as a row of the table, its rank still open."""
+    row: dict[str, Any] = {"row": record["row"], "role": record["role"], "rank": None}
+    for metric in present:
+        measured = record["metrics"].get(metric, {})
+        row |= dict(zip(_keys(metric), (measured.get("value"), measured.get("std")), strict=True))
+    comparable = record["passport_id"] == floor["passport_id"]
+    return row | {"passport_id": record["passport_id"], "comparable": comparable, "note": _note(record, floor)}
+
+
+def _note(record: Mapping[str, Any], floor: Mapping[str, Any]) -> str:
+    """Return why the record is not ranked; empty where it is, or never would be."""
+    if record["passport_id"] != floor["passport_id"]:
+        differences = _passport_differences(record["passport"], floor["passport"])
+        reason = "; ".join(differences) or f"id {record['passport_id']}, the floor's {floor['passport_id']}"
+        return f"not comparable, another passport than the floor's: {reason}"
+    if record["role"] == "family" and not _is_ranked(record, floor):
+        return f"not ranked: no finite {METRICS[RANKED_BY].title}"
+    return ""
+
+
+def _passport_differences(ours: Mapping[str, Any], floors: Mapping[str, Any]) -> list[str]:
+    """Return one phrase for every entry that keeps the two passports out of one ranking."""
+    flat, reference = _comparable_part(ours), _comparable_part(floors)
+    unequal = [key for key in {**reference, **flat} if flat.get(key) != reference.get(key)]
+    return [f"{key} {_brief(flat.get(key))}, the floor's {_brief(reference.get(key))}" for key in unequal]
+
+
+def _comparable_part(passport: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries that `simulacra.metrics.passport.passport_id` looks at, dotted; of the seeds their number."""
+    flat = flatten({key: value for key, value in passport.items() if key not in ROW_FIELDS})
+    if "seeds" in flat:
+        flat["number of seeds"] = len(flat.pop("seeds"))
+    return {key: value for key, value in flat.items() if key.removeprefix("extractor.") not in EXTRACTOR_ROW_FIELDS}
+
+
+def _brief(value: Any) -> str:
+    """Return the entry in few characters: a hash needs only its first twelve."""
+    text = MISSING if value is None else str(value)
+    return text if len(text) <= 32 else text[:12] + "…"
+
+
+def _console_column(table: pd.DataFrame, metric: str) -> bool:
+    """Tell whether the console has anything to show under the metric."""
+    return metric in table or (metric == "bits_per_dim" and "elbo_bits_per_dim" in table)
+
+
+def _console_cell(row: "pd.Series[Any]", metric: str) -> str:
+    """Return value and, on a second line, standard deviation."""
+    value, std = row.get(metric), row.get(f"{metric}_std")
+    bound = metric == "bits_per_dim" and pd.isna(value) and pd.notna(row.get("elbo_bits_per_dim"))
+    if bound:
+        value, std = row["elbo_bits_per_dim"], row["elbo_bits_per_dim_std"]
+    return ("≤ " if bound else "") + format_value(metric, value, std).replace(" ± ", "\n± ")

@@ -1,0 +1,15 @@
+"""Project settings that Kedro reads: hooks, configuration loader, configuration patterns."""
+
+from simulacra.experiments import ExperimentConfigLoader
+from simulacra.hooks import ProjectHooks
+from simulacra.tracking import TrackingHooks
+
+HOOKS = (ProjectHooks(), TrackingHooks())
+CONFIG_LOADER_CLASS = ExperimentConfigLoader
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    "config_patterns": {"experiments": ["experiments.yml"], "mlflow": ["mlflow.yml"]},
+    # An environment holds deltas only: its keys are merged into base's, level by level.
+    "merge_strategy": {"parameters": "soft", "experiments": "soft", "mlflow": "soft"},
+}

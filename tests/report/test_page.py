@@ -1,0 +1,269 @@
+"""The page: whole, closed to the network, safe against what users write, and saying what the numbers say."""
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from simulacra.data.image_set import ImageSet
+from simulacra.metrics import METRICS
+from simulacra.plotting import png, sample_grid
+from simulacra.report.leaderboard import leaderboard
+from simulacra.report.page import MEANINGS, Family, Report, headline, passport_sentence, render, text
+
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+PICTURE = png(sample_grid(ImageSet(np.zeros((1, 1, 4, 4), np.uint8)), columns=1))
+EVIL = "<script>alert(1)</script>"
+VERDICT = {
+    "family": "vae",
+    "verdict": "helps",
+    "reason": "Adding synthetic images changes accuracy by +2.4 points.",
+    "difference": 0.024,
+    "interval": [0.011, 0.037],
+    "confidence": 0.95,
+    "per_seed": [{"seed": 12345, "real": 0.81, "augmented": 0.834}],
+    "accuracy_real": 0.81,
+    "accuracy_augmented": 0.834,
+    "accuracy_all_real": 0.97,
+    "images_per_class": 20,
+    "synthetic_per_class": 200,
+    "steps": 300,
+    "generator_data": "scarce",
+}
+NOT_APPLICABLE = {
+    "family": "gmm",
+    "verdict": "not applicable",
+    "reason": "It carries no labels.",
+    "difference": None,
+    "interval": None,
+    "per_seed": [],
+}
+
+
+def record(
+    row: str, fd: float, role: str = "family", *, std: float | None = 0.1, passport: str = "aaa", **metrics
+) -> dict:
+    return {
+        "row": row,
+        "role": role,
+        "metrics": {"fd_classifier": {"value": fd, "std": std, "per_seed": None}, **metrics},
+        "passport": {
+            "extractor": {"name": "classifier", "sha256": "ab" * 32, "test_accuracy": 0.967},
+            "n_real": 1000,
+            "n_generated": 1000,
+            "reference_split": "test",
+            "seeds": [0, 1, 2],
+        },
+        "passport_id": passport,
+    }
+
+
+RECORDS = [
+    record("floor", 0.5, "floor"),
+    record("vae", 5.0, elbo_bits_per_dim={"value": 1.388, "std": None}, parameters={"value": 1484304, "std": None}),
+    record("gmm", 20.0, bits_per_dim={"value": 1.921, "std": None}),
+    record("noise", 1000.0, "noise"),
+]
+
+
+def make_report(**changes) -> Report:
+    part = {"n": 3500, "per_class": {"zero": 1500, EVIL: 2000}, "fingerprint": "3a7b" * 16}
+    content = {
+        "dataset": f"digits {EVIL}",
+        "kind": "image",
+        "generated_at": "2026-11-21",
+        "leaderboard": leaderboard(RECORDS),
+        "records": RECORDS,
+        "families": [
+            Family("gmm", PICTURE),
+            Family("vae", PICTURE, PICTURE, {"device": EVIL, "seconds": 94.7}, f"a: {EVIL}"),
+        ],
+        "real": PICTURE,
+        "class_names": ["zero", EVIL],
+        "verdicts": [VERDICT, NOT_APPLICABLE],
+        "split": {"seed": 12345, "splits": {"train": part, "test": part}},
+        "ingest": {"source": EVIL, "remarks": {"converted": 7}},
+        "commands": [f"kedro run --params '{EVIL}'"],
+        "notes": [f"note {EVIL}"],
+        "versions": {"torch": "2.15.0"},
+    }
+    return Report(**(content | changes))
+
+
+class Page(HTMLParser):
+    """Balanced tags, attributes and visible text of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open, self.tags, self.words = [], [], []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-3:]}"
+        self.open.pop()
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words.append(data)
+
+    def attributes(self, tag: str) -> list[dict]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.words).split())
+
+
+PAGE = render(make_report())
+
+
+def test_tags_are_balanced():
+    assert Page(PAGE).open == []
+
+
+def test_every_resource_is_inside_the_page():
+    page = Page(PAGE)
+    assert "http://" not in PAGE
+    assert "https://" not in PAGE
+    assert "@import" not in PAGE
+    assert "url(" not in PAGE
+    addresses = [attrs[key] for _, attrs in page.tags for key in ("src", "href") if key in attrs]
+    assert addresses
+    assert all(address.startswith(("data:", "#")) for address in addresses)
+    assert "default-src 'none'" in PAGE
+
+
+def test_pictures_are_those_given():
+    embedded = [attrs["src"].removeprefix("data:image/png;base64,") for attrs in Page(PAGE).attributes("img")]
+    assert sum(base64.b64decode(image) == PICTURE for image in embedded) == 4  # real, two families, one with curves
+    assert len(embedded) == 6  # chart and forest plot beside them
+
+
+def test_nothing_a_user_writes_becomes_markup():
+    assert "<script" not in PAGE
+    assert not Page(PAGE).attributes("script")
+    assert PAGE.count("&lt;script&gt;") >= 8
+
+
+def test_what_a_reader_without_eyes_needs_is_there():
+    page = Page(PAGE)
+    assert all(attrs.get("alt") for attrs in page.attributes("img"))
+    assert all(attrs.get("scope") in {"col", "row"} for attrs in page.attributes("th"))
+    assert page.attributes("html") == [{"lang": "en"}]
+    assert len(page.attributes("h1")) == 1
+    targets = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
+    assert {attrs["href"].removeprefix("#") for attrs in page.attributes("a")} <= targets
+
+
+def test_page_holds_the_numbers():
+    words = Page(PAGE).text
+    for part in ("5.00", "± 0.10", "20.00", "real vs real (floor)", "pure noise", "1,484,304", "1.388", "1.921"):
+        assert part in words
+    for part in (
+        "seed 12345",
+        "+2.4",
+        "+1.1 to +3.7",
+        "97.0 %",
+        "It carries no labels.",
+        "3,500",
+        "3a7b" * 16,
+        "2.15.0",
+    ):
+        assert part in words
+    assert VERDICT["reason"] in words
+
+
+def test_missing_numbers_say_why():
+    titles = re.findall(r'<span title="([^"]+)">—</span>', PAGE)
+    assert titles.count("not measured on a reference row") == 6
+    assert "this family&#39;s likelihood is a bound: see Bits/dim (ELBO)" in titles
+    assert "this family&#39;s likelihood is exact: see Bits/dim (exact)" in titles
+    assert "not measured" in titles
+
+
+def test_families_appear_in_the_order_of_their_rank():
+    words = Page(PAGE).text
+    samples = words[words.index("Samples", words.index("How to read")) :]
+    assert samples.index("vae") < samples.index("gmm")
+
+
+def test_page_is_the_same_after_the_leaderboard_went_through_csv():
+    again = pd.read_csv(io.StringIO(leaderboard(RECORDS).to_csv(index=False)))
+    assert render(make_report(leaderboard=again)) == PAGE
+
+
+def test_page_with_the_least_there_can_be():
+    bare = Report("tiny", "image", "today", leaderboard(RECORDS[:1]), records=RECORDS[:1], families=[], real=PICTURE)
+    page = Page(render(bare))
+    assert page.open == []
+    assert "No family could be ranked" in page.text
+    assert "Do synthetic images help" not in page.text
+
+
+def test_family_that_is_not_comparable_is_noted_and_left_out_of_the_headline():
+    records = [*RECORDS, record("gan", 0.1, passport="bbb")]
+    report = make_report(records=records, leaderboard=leaderboard(records))
+    assert "gan" not in " ".join(headline(report.leaderboard))
+    assert "gan: not comparable" in Page(render(report)).text
+
+
+def test_headline_tells_rank_floor_noise_and_lead():
+    ranked, floor, noise, lead = headline(leaderboard(RECORDS))
+    assert ranked == "vae ranks first, with FD (classifier) 5.00 ± 0.10."
+    assert floor.endswith("score 0.50 ± 0.10: vae lies at 10 times that.")
+    assert noise == "Pure noise scores 1,000.00 ± 0.10, 200 times as much as vae."
+    assert lead == "Next comes gmm at 20.00 ± 0.10; the gap is more than twice the spread over sample seeds."
+
+
+# Two spreads of 0.3 and 0.4 combine to 0.5; a gap counts from 1 on.
+@pytest.mark.parametrize(("second", "clear"), [(5.9, False), (6.1, True)])
+def test_a_lead_within_the_spread_is_no_clear_lead(second, clear):
+    records = [RECORDS[0], record("a", 5.0, std=0.3), record("b", second, std=0.4)]
+    assert headline(leaderboard(records))[-1].endswith("no clear winner.") is not clear
+
+
+def test_headline_says_less_where_it_knows_less():
+    without_spread = headline(leaderboard([RECORDS[0], record("a", 5.0, std=None), record("b", 6.0)]))
+    assert without_spread[-1] == "Next comes b at 6.00 ± 0.10."
+    negative_floor = headline(leaderboard([record("floor", -0.1, "floor"), record("a", 5.0)]))
+    assert negative_floor[-1].endswith("score −0.10 ± 0.10.")
+    below_floor = headline(leaderboard([record("floor", 3.0, "floor"), record("a", 2.0)]))
+    assert below_floor[-1].endswith("score 3.00 ± 0.10, 1.5 times as much as a.")
+
+
+def test_passport_reads_as_a_sentence():
+    assert passport_sentence(RECORDS[0]) == (
+        "1,000 images against 1,000 real test images, seen through classifier features (test accuracy 96.7 %), "
+        "over seeds 0, 1, 2."
+    )
+
+
+def test_every_metric_has_its_meaning():
+    assert set(MEANINGS) == set(METRICS)
+
+
+@pytest.mark.parametrize(
+    ("value", "key", "expected"),
+    [
+        (None, "", "—"),
+        (True, "", "yes"),
+        (12345, "parameters", "12,345"),
+        (12345, "seed", "12345"),
+        ([1, 28, 28], "shape", "1, 28, 28"),
+        ([], "paths", "—"),
+        (94.72345, "seconds", "94.723"),
+        ("cpu", "device", "cpu"),
+    ],
+)
+def test_entries_of_records_read_as_they_should(value, key, expected):
+    assert text(value, key) == expected

@@ -1,0 +1,90 @@
+import pytest
+
+from simulacra.errors import SimulacraError
+from simulacra.experiments import expand, load_experiments, parse_experiments
+from simulacra.models import FAMILIES
+
+EXPERIMENTS = parse_experiments({"a": {"kind": "image", "families": ["vae"]}, "b": {"kind": "image"}})
+PARAMETERS = {
+    "seed": 0,
+    "training": {"steps": 1, "batch_size": 8},
+    "generation": {"n": 10},
+    "evaluation": {"classifier": {"width": 8, "training": {"steps": 3}}},
+    "vae": {"model": {"latent_dim": 2, "width": 4}, "training": {"steps": 2}},
+    "b": {"source": {"type": "mnist"}, "generation": {"n": 20}, "vae": {"model": {"latent_dim": 3}}},
+}
+
+
+def test_families_default_to_all_that_model_the_kind() -> None:
+    assert EXPERIMENTS["b"].families == tuple(
+        sorted(name for name, family in FAMILIES.items() if "image" in family.kinds)
+    )
+    assert EXPERIMENTS["a"].families == ("vae",)
+
+
+def test_a_dataset_s_entry_comes_before_the_family_s_file_and_that_before_the_shared_block() -> None:
+    expanded = expand(PARAMETERS, EXPERIMENTS, {})
+    assert expanded["a"]["vae"]["model"] == {"latent_dim": 2, "width": 4}
+    assert expanded["b"]["vae"]["model"] == {"latent_dim": 3, "width": 4}
+    assert expanded["b"]["vae"]["training"] == {"steps": 2, "batch_size": 8}
+    assert expanded["b"]["gmm"] == {"family": "gmm", "training": {"steps": 1, "batch_size": 8}}
+    assert (expanded["a"]["generation"], expanded["b"]["generation"]) == ({"n": 10}, {"n": 20})
+    assert expanded["a"]["evaluation"]["classifier"]["training"] == {"steps": 3, "batch_size": 8}
+    assert expanded["a"]["experiment"] == {"dataset": "a", "kind": "image"}
+    assert "source" not in expanded["a"] and expanded["b"]["source"] == {"type": "mnist"}
+
+
+@pytest.mark.parametrize(
+    ("said", "steps"),
+    [
+        ({"training": {"steps": 7}}, {"a": 7, "b": 7}),
+        ({"training": {"steps": 7}, "vae": {"training": {"steps": 8}}}, {"a": 8, "b": 8}),
+        ({"vae": {"training": {"steps": 8}}, "b": {"vae": {"training": {"steps": 9}}}}, {"a": 8, "b": 9}),
+    ],
+)
+def test_what_the_command_line_says_comes_before_every_file(said: dict, steps: dict[str, int]) -> None:
+    expanded = expand(PARAMETERS, EXPERIMENTS, said)
+    assert {name: expanded[name]["vae"]["training"]["steps"] for name in "ab"} == steps
+
+
+def test_expansion_leaves_its_input_alone_and_shares_nothing() -> None:
+    expanded = expand(PARAMETERS, EXPERIMENTS, {})
+    expanded["a"]["vae"]["model"]["latent_dim"] = 99
+    assert PARAMETERS["vae"]["model"]["latent_dim"] == 2
+    assert expand(PARAMETERS, EXPERIMENTS, {})["a"]["vae"]["model"]["latent_dim"] == 2
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({"generatoin": {}}, "unknown parameter 'generatoin'; did you mean 'generation'"),
+        ({"b": {"sorce": {}}}, "unknown parameter 'b.sorce'; did you mean 'b.source'"),
+        ({"vea": {}}, "unknown parameter 'vea'; did you mean 'vae'"),
+    ],
+)
+def test_unknown_parameters_are_named_with_the_nearest_known(extra: dict, message: str) -> None:
+    with pytest.raises(SimulacraError, match=message):
+        expand(PARAMETERS | extra, EXPERIMENTS, {})
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({}, "names no dataset"),
+        ({"a": {"kind": "smell"}}, "a.kind is 'smell'; there is image"),
+        ({"a": {"kind": "image", "families": ["vea"]}}, "'vea'; did you mean 'vae'"),
+        ({"a": {"kind": "image", "familis": []}}, "needs the keys kind and families"),
+        ({"a": ["image"]}, "needs the keys kind and families"),
+        ({"train": {"kind": "image"}}, "'train' cannot name a dataset"),
+        ({"vae": {"kind": "image"}}, "'vae' cannot name a dataset"),
+        ({"../a": {"kind": "image"}}, "cannot name a dataset"),
+        ({"a.b": {"kind": "image"}}, "cannot name a dataset"),
+    ],
+)
+def test_bad_experiments_are_refused(raw: dict, message: str) -> None:
+    with pytest.raises(SimulacraError, match=message):
+        parse_experiments(raw)
+
+
+def test_the_project_s_own_experiments_begin_with_the_embedded_dataset() -> None:
+    assert next(iter(load_experiments())) == "mnist"

@@ -1,0 +1,251 @@
+"""The figures hold what they are given: pixels, lines, labels, references."""
+
+import sys
+from io import BytesIO
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from simulacra.data.image_set import ImageSet
+from simulacra.plotting import augmentation_figure, metric_chart, png, sample_grid, training_curves
+from simulacra.report.leaderboard import leaderboard
+
+
+def labelled(n_classes: int, per_class: int, *, shape: tuple[int, int, int] = (1, 6, 6), names=None) -> ImageSet:
+    """Images of one shade each, different for every image, classes interleaved."""
+    labels = np.tile(np.arange(n_classes), per_class)
+    shades = np.arange(len(labels)) % 250
+    images = np.broadcast_to(shades[:, None, None, None], (len(labels), *shape)).astype(np.uint8)
+    return ImageSet(images, labels, tuple(names or (f"class {k}" for k in range(n_classes))))
+
+
+def tick_labels(axis) -> list[str]:
+    return [label.get_text() for label in axis.get_yticklabels()]
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for axis in figure.axes for text in axis.texts] + [text.get_text() for text in figure.texts]
+
+
+def drawn(figure: Figure) -> np.ndarray:
+    return np.asarray(Image.open(BytesIO(png(figure))).convert("RGB"))
+
+
+def history(**curves: list[float]) -> pd.DataFrame:
+    """A history from keyword arguments named <split>_<name>."""
+    rows = [
+        {"step": step, "split": key.split("_", 1)[0], "name": key.split("_", 1)[1], "value": value}
+        for key, values in curves.items()
+        for step, value in enumerate(values)
+    ]
+    return pd.DataFrame(rows, columns=["step", "split", "name", "value"])
+
+
+def record(row: str, role: str, value: float, std: float | None = 0.1, passport: str = "aaa") -> dict:
+    metrics = {"fd_classifier": {"value": value, "std": std, "per_seed": None}}
+    return {"row": row, "role": role, "metrics": metrics, "passport": {"n_real": passport}, "passport_id": passport}
+
+
+def verdict(family: str, word: str, difference: float | None, interval: list[float] | None) -> dict:
+    return {"family": family, "verdict": word, "difference": difference, "interval": interval, "confidence": 0.9}
+
+
+def test_grid_has_one_labelled_row_a_class_and_its_images_in_order():
+    images = labelled(3, 4)
+    (axis,) = sample_grid(images, columns=4).axes
+    mosaic = np.asarray(axis.images[0].get_array())
+    assert tick_labels(axis) == ["class 0", "class 1", "class 2"]
+    assert axis.images[0].get_interpolation() == "nearest"
+    # Image number k is all of shade k, classes take turns, and each tile spans 6 pixels and a gap of 1.
+    centres = mosaic[3::7, 3::7, 0]
+    assert centres.tolist() == [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]
+
+
+def test_grid_pixels_are_whole_squares_of_screen_pixels():
+    checkers = (np.indices((6, 6)).sum(0) % 2 * 255).astype(np.uint8)
+    pixels = drawn(sample_grid(ImageSet(np.broadcast_to(checkers, (4, 1, 6, 6)).copy()), columns=2))
+    assert set(np.unique(pixels)) <= {0, 255}
+    scale = pixels.shape[1] // 14
+    assert pixels.shape[:2] == (14 * scale, 14 * scale)
+    assert (pixels[: 6 * scale, : 6 * scale, 0] == np.kron(checkers, np.ones((scale, scale)))).all()
+
+
+def test_grid_leaves_the_rest_of_a_short_class_blank():
+    images = labelled(2, 3).take([0, 1, 3])  # two of class 1, one of class 0
+    (axis,) = sample_grid(images, columns=3).axes
+    mosaic = np.asarray(axis.images[0].get_array())
+    assert (mosaic[:7, 7:] == 255).all()
+    assert mosaic[10, 10, 0] == 3
+
+
+def test_grid_of_unlabelled_images_fills_row_by_row():
+    images = labelled(1, 7)
+    (axis,) = sample_grid(ImageSet(images.images), columns=3).axes
+    mosaic = np.asarray(axis.images[0].get_array())
+    assert tick_labels(axis) == []
+    assert mosaic[3::7, 3::7, 0].ravel().tolist() == [0, 1, 2, 3, 4, 5, 6, 255, 255]
+
+
+@pytest.mark.parametrize(("rows", "shown"), [(None, 20), (5, 5)])
+def test_grid_says_how_many_classes_it_shows(rows, shown):
+    (axis,) = sample_grid(labelled(23, 2), columns=2, rows=rows).axes
+    assert len(tick_labels(axis)) == shown
+    assert axis.get_title(loc="left") == f"first {shown} of 23 classes"
+
+
+def test_grid_of_few_classes_says_nothing_of_a_rest():
+    (axis,) = sample_grid(labelled(3, 2), columns=2).axes
+    assert axis.get_title(loc="left") == ""
+
+
+def test_grid_keeps_colours_and_averages_large_images_down():
+    images = np.zeros((1, 3, 200, 200), np.uint8)
+    images[:, 0, :, ::2] = 200
+    images[:, 2] = 50
+    (axis,) = sample_grid(ImageSet(images), columns=1).axes
+    mosaic = np.asarray(axis.images[0].get_array())
+    tile = mosaic[(mosaic != 255).any(axis=2)]
+    assert len(tile) == 66 * 66
+    # Blocks of 3 columns hold one or two lit ones.
+    assert set(map(tuple, tile.tolist())) == {(67, 0, 50), (133, 0, 50)}
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_grid_takes_any_number_of_channels(channels):
+    assert drawn(sample_grid(labelled(2, 2, shape=(channels, 5, 9)), columns=2)).ndim == 3
+
+
+def test_grid_takes_class_names_as_they_are():
+    names = ["$\\broken", "<script>", "two\nlines", "a name far too long to stand beside images"]
+    figure = sample_grid(labelled(4, 2, names=names), columns=2)
+    assert tick_labels(figure.axes[0]) == ["$\\broken", "<script>", "two lines", "a name far too lo…"]
+    assert drawn(figure).std() > 0
+
+
+def test_grid_of_nothing_says_so():
+    assert texts(sample_grid(ImageSet(np.zeros((0, 1, 4, 4), np.uint8)))) == ["no images"]
+
+
+def test_curves_come_loss_first_and_learning_rate_last():
+    figure = training_curves(history(train_learning_rate=[1, 2], train_kl=[1, 2], train_loss=[1, 2], train_bits=[1, 2]))
+    assert [axis.get_title(loc="left") for axis in figure.axes] == ["loss", "kl", "bits", "learning rate"]
+
+
+def test_curves_hold_the_points_of_both_splits():
+    (axis,) = training_curves(history(train_loss=[3.0, 2.0, 1.0], validation_loss=[4.0, 3.5])).axes
+    lines = {line.get_label(): line for line in axis.lines}
+    assert lines["train"].get_ydata().tolist() == [3.0, 2.0, 1.0]
+    assert lines["validation"].get_xdata().tolist() == [0, 1]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["train", "validation"]
+
+
+def test_many_points_are_drawn_pale_under_a_steadier_line():
+    noise = np.random.default_rng(0).normal(size=1000)
+    (axis,) = training_curves(history(train_loss=noise.tolist())).axes
+    raw, smooth = axis.lines
+    np.testing.assert_array_equal(raw.get_ydata(), noise)
+    assert raw.get_alpha() < 1
+    # The mean of 20 independent values has 1/√20 of their standard deviation.
+    assert np.std(smooth.get_ydata()) == pytest.approx(1 / np.sqrt(20), rel=0.25)
+
+
+def test_an_early_spike_does_not_flatten_a_long_curve():
+    (axis,) = training_curves(history(train_loss=[1e6, *np.linspace(2, 1, 999)])).axes
+    assert axis.get_ylim()[1] < 3
+
+
+def test_curves_leave_out_what_is_not_finite():
+    (axis,) = training_curves(history(train_loss=[1.0, np.nan, np.inf, 2.0])).axes
+    assert axis.lines[0].get_xdata().tolist() == [0, 3]
+
+
+def test_curve_without_a_finite_value_says_so():
+    figure = training_curves(history(train_loss=[np.nan, np.nan]))
+    assert texts(figure) == ["no finite value"]
+    assert drawn(figure).std() > 0
+
+
+def test_single_point_is_visible():
+    figure = training_curves(history(train_bic=[-5.0]))
+    (axis,) = figure.axes
+    assert axis.lines[0].get_marker() == "o"
+    assert axis.get_xlabel() == "components"
+    assert drawn(figure).std() > 0
+
+
+def test_empty_history_says_so():
+    assert texts(training_curves(history())) == ["no training curve was recorded"]
+
+
+def test_metric_chart_shows_comparable_families_between_their_references():
+    records = [
+        record("floor", "floor", 1.0),
+        record("vae", "family", 4.0, 0.5),
+        record("gmm", "family", 9.0, None),
+        record("other", "family", 2.0, 0.1, "bbb"),
+        record("noise", "noise", 500.0),
+    ]
+    figure = metric_chart(leaderboard(records), "fd_classifier")
+    (axis,) = figure.axes
+    assert tick_labels(axis) == ["vae", "gmm"]
+    assert [float(bar.lines[0].get_xdata()[0]) for bar in axis.containers] == [4.0, 9.0]
+    (segment,) = axis.containers[0].lines[2][0].get_segments()
+    assert segment[:, 0].tolist() == [3.5, 4.5]
+    assert [line.get_xdata()[0] for line in axis.lines if len(line.get_xdata()) == 2] == [1.0, 500.0]
+    assert texts(figure) == ["real vs real (floor)", "pure noise", "4.00 ± 0.50", "9.00"]
+    assert axis.get_xscale() == "log"
+    assert "lower is better" in axis.get_xlabel()
+
+
+def test_metric_chart_is_linear_where_logarithms_say_nothing():
+    near = leaderboard([record("floor", "floor", 1.0), record("vae", "family", 4.0)])
+    negative = leaderboard([record("floor", "floor", -0.1), record("vae", "family", 400.0)])
+    assert metric_chart(near, "fd_classifier").axes[0].get_xscale() == "linear"
+    assert metric_chart(negative, "fd_classifier").axes[0].get_xscale() == "linear"
+
+
+def test_error_bar_wider_than_its_value_stays_on_a_logarithmic_axis():
+    figure = metric_chart(
+        leaderboard([record("floor", "floor", 0.5, 0.9), record("vae", "family", 90.0, 95.0)]), "fd_classifier"
+    )
+    (segment,) = figure.axes[0].containers[0].lines[2][0].get_segments()
+    assert segment[0, 0] > 0
+    assert drawn(figure).std() > 0
+
+
+@pytest.mark.parametrize("metric", ["fd_classifier", "recall"])
+def test_metric_chart_without_families_says_so(metric):
+    assert "no family has" in texts(metric_chart(leaderboard([record("floor", "floor", 1.0)]), metric))[0]
+
+
+def test_forest_plot_shows_differences_intervals_and_verdicts():
+    verdicts = [
+        verdict("vae", "helps", 0.02, [0.01, 0.03]),
+        verdict("gmm", "hurts", -0.02, [-0.03, -0.01]),
+        verdict("ae", "not applicable", None, None),
+    ]
+    figure = augmentation_figure(verdicts)
+    (axis,) = figure.axes
+    zero, *rest = (line.get_xdata() for line in axis.lines)
+    assert list(zero) == [0, 0]
+    np.testing.assert_allclose(np.concatenate(rest), [1, 3, 2, -3, -1, -2])
+    assert tick_labels(axis) == ["vae", "gmm", "ae"]
+    assert texts(figure) == ["helps", "hurts", "not applicable"]
+    assert "90 % interval" in axis.get_xlabel()
+    assert axis.lines[1].get_color() != axis.lines[3].get_color()
+
+
+def test_forest_plot_without_verdicts_says_so():
+    assert texts(augmentation_figure([])) == ["no augmentation verdict"]
+
+
+def test_same_figure_same_bytes():
+    assert png(training_curves(history(train_loss=[2.0, 1.0]))) == png(training_curves(history(train_loss=[2.0, 1.0])))
+
+
+def test_figures_never_touch_pyplot(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # any import of it now fails
+    assert drawn(training_curves(history(train_loss=[2.0, 1.0]))).std() > 0

@@ -1,0 +1,289 @@
+"""Whole runs of the project, by the command that a user types."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import Run
+from mlflow.entities import Run as MlflowRun
+from mlflow.tracking import MlflowClient
+
+REPORTING = "data/test/08_reporting/mnist"
+TEST = ("run", "--env", "test")
+
+
+def tracked(project: Path) -> dict[str, list[MlflowRun]]:
+    """All runs by name, newest first."""
+    client = MlflowClient(f"sqlite:///{project}/data/test/mlflow.db")
+    experiment = client.get_experiment_by_name("simulacra")
+    runs: dict[str, list[MlflowRun]] = {}
+    for run in client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"]):
+        runs.setdefault(run.info.run_name, []).append(run)
+    return runs
+
+
+def artifacts(project: Path, run: MlflowRun, folder: str = "") -> set[str]:
+    client = MlflowClient(f"sqlite:///{project}/data/test/mlflow.db")
+    found = set()
+    for entry in client.list_artifacts(run.info.run_id, folder or None):
+        found |= artifacts(project, run, entry.path) if entry.is_dir else {entry.path}
+    return found
+
+
+def files(project: Path) -> dict[str, bytes]:
+    root = project / "data/test"
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.glob("0*/**/*") if path.is_file()}
+
+
+def copy_of(project: Path, place: Path) -> Path:
+    """A finished project of one's own; its MLflow store is left behind, since it names places by absolute paths."""
+    shutil.copytree(project, place, ignore=shutil.ignore_patterns("mlflow.db*", "mlruns"))
+    return place
+
+
+def test_the_run_prints_leaderboard_report_and_next_commands(finished_project: Path) -> None:
+    log = (finished_project / "run.log").read_text()
+    assert "real vs real (floor)" in log and "pure noise" in log
+    assert f"{finished_project}/{REPORTING}/report.html" in log
+    assert "mlflow ui" in log and "kedro viz run" in log
+    assert "Warning" not in log and "Traceback" not in log
+
+
+def test_leaderboard_has_floor_first_and_noise_last(finished_project: Path) -> None:
+    table = pd.read_csv(finished_project / REPORTING / "leaderboard.csv")
+    assert table["row"].iloc[0] == "floor" and table["row"].iloc[-1] == "noise"
+    assert set(table["row"]) == {"floor", "gmm", "vae", "noise"}
+    floor, noise = table["fd_classifier"].iloc[0], table["fd_classifier"].iloc[-1]
+    assert (table["fd_classifier"].iloc[1:-1] > floor).all() and noise > 5 * floor
+    assert table["passport_id"].nunique() == 1
+
+
+def test_report_is_one_file_that_asks_nothing_of_the_network(finished_project: Path) -> None:
+    page = (finished_project / REPORTING / "report.html").read_text()
+    assert page.count("data:image/png;base64,") >= 5
+    assert "kedro run --namespaces mnist.vae" in page
+    assert 'src="http' not in page and 'href="http' not in page and "@import" not in page
+
+
+def test_one_parent_and_one_child_a_family_with_the_same_metric_keys(finished_project: Path) -> None:
+    runs = tracked(finished_project)
+    (parent,), (gmm,), (vae,) = runs["__default__"], runs["mnist.gmm"], runs["mnist.vae"]
+    assert {run.info.status for run in (parent, gmm, vae)} == {"FINISHED"}
+    assert all(run.data.tags["mlflow.parentRunId"] == parent.info.run_id for run in (gmm, vae))
+    common = {"fd_classifier", "kid_classifier", "is_classifier", "precision", "recall", "density", "coverage"}
+    for run in (gmm, vae):
+        assert common | {f"{key}_std" for key in common} <= set(run.data.metrics)
+        assert {"train_seconds", "sample_ms", "parameters", "seconds/fit"} <= set(run.data.metrics)
+        assert "passport_id" in run.data.tags and "augmentation" in run.data.tags
+    assert "bits_per_dim" in gmm.data.metrics and "elbo_bits_per_dim" not in gmm.data.metrics
+    assert "elbo_bits_per_dim" in vae.data.metrics and "bits_per_dim" not in vae.data.metrics
+    assert vae.data.params["model.latent_dim"] == "4" and vae.data.params["training.steps"] == "30"
+    assert parent.data.metrics["floor/fd_classifier"] < parent.data.metrics["noise/fd_classifier"]
+    client = MlflowClient(f"sqlite:///{finished_project}/data/test/mlflow.db")
+    curve = client.get_metric_history(vae.info.run_id, "train/loss")
+    assert [point.step for point in curve] == [10, 20, 30]
+
+
+def test_every_saved_file_is_an_artifact(finished_project: Path) -> None:
+    runs = tracked(finished_project)
+    logged = {path for group in runs.values() for run in group for path in artifacts(finished_project, run)}
+    assert set(files(finished_project)) <= logged
+    resolved = MlflowClient(f"sqlite:///{finished_project}/data/test/mlflow.db").download_artifacts(
+        runs["__default__"][0].info.run_id, "resolved_parameters.yml"
+    )
+    assert yaml.safe_load(Path(resolved).read_text())["mnist"]["vae"]["model"]["latent_dim"] == 4
+
+
+def test_same_seed_same_bytes_another_seed_others(finished_project: Path, fresh_project: Path, kedro: Run) -> None:
+    kedro(fresh_project, *TEST)
+    repeatable = ("samples.safetensors", "metrics.json", "tensors.safetensors", "verdict.json", "baselines.json")
+    first, second = files(finished_project), files(fresh_project)
+    names = [name for name in first if name.endswith(repeatable)]
+    assert len(names) >= 10
+    assert all(first[name] == second[name] for name in names)
+    kedro(fresh_project, *TEST, "--namespaces", "mnist.vae", "--params", "seed=1")
+    third = files(fresh_project)
+    for name in ("07_model_output/mnist/vae/samples.safetensors", "08_reporting/mnist/vae/metrics.json"):
+        assert third[name] != first[name]
+    assert all(third[name] == first[name] for name in names if "/vae/" not in name)
+
+
+def test_one_family_alone_renews_itself_and_says_what_is_stale(
+    finished_project: Path, tmp_path: Path, kedro: Run
+) -> None:
+    project = copy_of(finished_project, tmp_path / "p")
+    before = files(project)
+    done = kedro(project, *TEST, "--namespaces", "mnist.gmm", "--params", "mnist.gmm.model.pca_dim=5")
+    after = files(project)
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert changed and all("/gmm/" in name for name in changed)
+    assert "kedro run --pipeline report --namespaces mnist" in done.stdout
+    assert [run.info.status for run in tracked(project)["mnist.gmm"]] == ["FINISHED"]
+    kedro(project, *TEST, "--pipeline", "report")
+    assert (project / REPORTING / "leaderboard.csv").read_bytes() != before["08_reporting/mnist/leaderboard.csv"]
+
+
+def test_a_stage_alone(finished_project: Path, tmp_path: Path, kedro: Run) -> None:
+    project = copy_of(finished_project, tmp_path / "p")
+    before = files(project)
+    kedro(project, *TEST, "--pipeline", "evaluate")
+    assert {name for name, content in files(project).items() if content != before.get(name)} == set()
+
+
+def test_a_failing_family_marks_its_own_child_only(finished_project: Path, tmp_path: Path, kedro: Run) -> None:
+    project = copy_of(finished_project, tmp_path / "p")
+    before = files(project)
+    done = kedro(project, *TEST, "--pipeline", "train", "--params", "vae.training.learning_rate=1e30", code=1)
+    assert "training diverged by step" in done.stderr and "Lower training.learning_rate" in done.stderr
+    assert "Traceback" not in done.stderr
+    runs = tracked(project)
+    assert runs["mnist.vae"][0].info.status == "FAILED" and "diverged" in runs["mnist.vae"][0].data.tags["error"]
+    assert runs["mnist.gmm"][0].info.status in ("FINISHED", "KILLED")
+    assert runs["train"][0].info.status == "FAILED"
+    untouched = {name for name in before if "/gmm/" not in name}
+    assert all(files(project)[name] == before[name] for name in untouched)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--pipeline", "trian"], "unknown pipeline 'trian'; did you mean 'train'"),
+        (["--namespaces", "mnits"], "unknown namespace 'mnits'; did you mean 'mnist'"),
+        (["--params", "mnist.vae.model.latent_dims=3"], "latent_dims"),
+        (["--params", "mnist.vae.training.steps=many"], "mnist.vae"),
+        (["--params", "vea.model.width=3"], "unknown parameter 'vea'; did you mean 'vae'"),
+        (["--params", "mnist.split.train=0.9"], "mnist.split"),
+        (["--params", "mnist.source.type=nmist"], "mnist.source"),
+    ],
+)
+def test_mistakes_on_the_command_line_end_in_one_message(
+    finished_project: Path, kedro: Run, arguments: list[str], message: str
+) -> None:
+    before = files(finished_project)
+    done = kedro(finished_project, *TEST, *arguments, code=1)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr and "errors.pydantic.dev" not in done.stderr
+    assert files(finished_project) == before
+
+
+def test_a_stage_without_its_input_names_the_command_that_makes_it(fresh_project: Path, kedro: Run) -> None:
+    done = kedro(fresh_project, *TEST, "--pipeline", "generate", code=1)
+    assert "mnist.gmm.model is not there yet" in done.stderr
+    assert "kedro run --pipeline train --namespaces mnist" in done.stderr
+
+
+def test_a_damaged_file_is_refused_by_name(finished_project: Path, tmp_path: Path, kedro: Run) -> None:
+    project = copy_of(finished_project, tmp_path / "p")
+    victim = project / "data/test/05_model_input/mnist/train.safetensors"
+    victim.write_bytes(victim.read_bytes()[:1000])
+    done = kedro(project, *TEST, "--pipeline", "train_gmm", code=1)
+    assert str(victim) in done.stderr and "damaged" in done.stderr and "Traceback" not in done.stderr
+    assert tracked(project)["train_gmm"][0].info.status == "FAILED"
+
+
+def test_an_unreachable_tracking_server_costs_a_warning(finished_project: Path, tmp_path: Path, kedro: Run) -> None:
+    project = copy_of(finished_project, tmp_path / "p")
+    done = kedro(project, *TEST, "--pipeline", "train_gmm", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert "MLflow tracking is off for the rest of this run" in done.stderr
+
+
+TOY = '''"""A family for a test: it remembers the mean image."""
+
+import numpy as np
+
+from simulacra.data.image_set import ImageSet
+from simulacra.models.base import GenerativeModel, ModelConfig
+from simulacra.training.history import History
+from pydantic import Field
+
+
+class ToyConfig(ModelConfig):
+    """One knob."""
+
+    noise: float = Field(1.0, ge=0, description="grey levels of noise")
+
+
+class Toy(GenerativeModel):
+    """Mean image and noise."""
+
+    name = "toy"
+    Config = ToyConfig
+
+    def fit(self, train, *, validation=None, training, seed=0, checkpoints=None, callbacks=()):
+        """Remember the mean."""
+        self.remember(train)
+        self.mean = train.images.mean(0) + np.random.default_rng(seed).random()
+        for callback in callbacks:
+            callback(1, "train", {"loss": 0.0})
+        history = History()
+        history.add(1, "train", {"loss": 0.0})
+        return history
+
+    def sample(self, n, *, condition=None, seed):
+        """Add noise to the mean."""
+        self.choose_classes(n, condition, np.random.default_rng(seed))
+        noise = np.random.default_rng(seed).normal(0, self.config.noise, (n, *self.shape))
+        return ImageSet(np.clip(self.mean + noise, 0, 255).astype(np.uint8))
+
+    def tensors(self):
+        """Return the mean."""
+        return {"mean": self.mean}
+
+    def restore(self, tensors):
+        """Take the mean back."""
+        self.mean = tensors["mean"]
+'''
+
+
+def test_a_new_family_is_one_file_one_line_and_one_yaml(fresh_project: Path, kedro: Run) -> None:
+    import subprocess
+    import sys
+
+    (fresh_project / "src/simulacra/models/toy.py").write_text(TOY)
+    registry = fresh_project / "src/simulacra/models/__init__.py"
+    line = '    "toy": Family("Toy", frozenset({"image"})),\n}\n'
+    registry.write_text(registry.read_text().replace("\n}\n", "\n" + line, 1))
+    (fresh_project / "conf/base/parameters/toy.yml").write_text("toy:\n  model:\n    noise: 2.0\n")
+
+    kedro(fresh_project, *TEST, "--pipelines", "ingest,preprocess")
+    kedro(fresh_project, *TEST, "--pipeline", "train_toy")
+    kedro(fresh_project, *TEST)
+    table = pd.read_csv(fresh_project / REPORTING / "leaderboard.csv")
+    assert set(table["row"]) == {"floor", "gmm", "toy", "vae", "noise"}
+    assert tracked(fresh_project)["mnist.toy"][0].info.status == "FINISHED"
+    verdict = json.loads((fresh_project / REPORTING / "toy/verdict.json").read_text())
+    assert verdict["verdict"] == "not applicable" and "not class-conditional" in verdict["reason"]
+    described = kedro(fresh_project, "registry", "describe", "train_toy").stdout
+    assert "mnist.toy.fit" in described
+
+    shutil.copytree(Path(__file__).parent / "models", fresh_project / "tests/models")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "tests/models/test_contract.py", "-k", "toy", "-p", "no:cacheprovider"],
+        cwd=fresh_project,
+        env={"PYTHONPATH": str(fresh_project / "src"), "PATH": ""},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and " passed" in done.stdout, done.stdout[-3000:]
+
+
+def test_an_unlabelled_folder_of_pictures(fresh_project: Path, kedro: Run) -> None:
+    from PIL import Image
+
+    from simulacra.data.fabricate import fabricate_images
+
+    folder = fresh_project / "pictures"
+    folder.mkdir()
+    pictures = fabricate_images(n=150, size=14, channels=3, n_classes=2, seed=0)
+    for number, picture in enumerate(pictures.images):
+        Image.fromarray(picture.transpose(1, 2, 0)).save(folder / f"{number}.{('png', 'jpg')[number % 2]}")
+    source = f"image_folder.source.path={folder},image_folder.source.size=12"
+    kedro(fresh_project, *TEST, "--namespaces", "image_folder", "--params", source)
+    root = fresh_project / "data/test/08_reporting/image_folder"
+    table = pd.read_csv(root / "leaderboard.csv")
+    assert set(table["row"]) == {"floor", "gmm", "vae", "noise"} and "is_classifier" not in table
+    assert json.loads((root / "vae/verdict.json").read_text())["verdict"] == "not applicable"
