@@ -1,8 +1,12 @@
 import pytest
-from kedro.validation.exceptions import ParameterValidationError
+from kedro.validation.exceptions import ModelInstantiationError, ParameterValidationError
+from kedro.validation.model_factory import instantiate_model
+from pydantic import BaseModel
 
 from simulacra.cli import choose, mistake
+from simulacra.data.split import SplitConfig
 from simulacra.errors import SimulacraError
+from simulacra.pipelines.config import FamilyConfig, SourceConfig
 
 NOTHING = {"pipeline": "", "pipelines": [], "namespaces": []}
 
@@ -59,7 +63,31 @@ def test_a_mistake_is_found_behind_other_errors() -> None:
         assert mistake(error) == "the file x is empty"
 
 
-def test_parameter_errors_lose_their_links_and_bugs_stay_bugs() -> None:
-    error = ParameterValidationError("bad\n    For further information visit https://errors.example/x\nend")
-    assert mistake(error) == "bad\nend"
+def report_of(*classes: tuple[type[BaseModel], dict]) -> str:
+    """What Kedro says about raw parameters that do not fit."""
+    errors = []
+    for number, (cls, raw) in enumerate(classes):
+        try:
+            instantiate_model(f"mnist.p{number}", raw, cls)
+        except ModelInstantiationError as error:
+            errors.append(f"- Parameter 'mnist.p{number}': {error}")
+    return "Parameter validation failed:\n" + "\n".join(errors)
+
+
+def test_bad_parameters_are_one_line_each() -> None:
+    report = report_of(
+        (FamilyConfig, {"family": "vae", "model": {"latent_dims": 3, "beta": -1}, "training": {"steps": "many"}}),
+        (SplitConfig, {"train": 0.9, "validation": 0.2, "test": 0.2}),
+        (SourceConfig, {"type": "nmist"}),
+    )
+    lines = mistake(ParameterValidationError(report)).splitlines()
+    assert "mnist.p0.model.latent_dims: unknown parameter (got 3)" in lines
+    assert "mnist.p0.model.beta: Input should be greater than or equal to 0 (got -1)" in lines
+    assert any(line.startswith("mnist.p0.training.steps: Input should be a valid integer") for line in lines)
+    assert any(line.startswith("mnist.p1: train + validation + test must be 1, got 1.3") for line in lines)
+    assert any(line.startswith("mnist.p2: Input tag 'nmist' found using 'type' does not match") for line in lines)
+    assert len(lines) == 5
+
+
+def test_bugs_stay_bugs() -> None:
     assert mistake(ZeroDivisionError()) is None

@@ -74,9 +74,28 @@ def mistake(error: BaseException | None) -> str | None:
         if isinstance(error, SimulacraError):
             return str(error)
         if isinstance(error, ParameterValidationError):
-            return re.sub(r"\n\s*For further information visit \S+", "", str(error))
+            return bad_parameters(str(error))
         error = error.__cause__
     return None
+
+
+def bad_parameters(report: str) -> str:
+    """Return one line a bad parameter, "key: what is wrong (got value)", of Kedro's and pydantic's long report."""
+    lines: list[str] = []
+    block = place = ""
+    for line in report.splitlines():
+        if header := re.match(r"- Parameter '([^']+)': (.*)", line):
+            block, place = header[1], ""
+            if not header[2].startswith("Failed to instantiate"):
+                lines.append(f"{block}: {header[2]}")
+        elif found := re.match(r"\s+(.+) \[type=\w+, input_value=(.*), input_type=\w+\]$", line):
+            wrong = (
+                found[1].replace("Extra inputs are not permitted", "unknown parameter").removeprefix("Value error, ")
+            )
+            lines.append(f"{block}{place}: {wrong} (got {found[2]})")
+        elif not line.startswith(" "):
+            place = f".{line.strip()}"
+    return "\n".join(lines) or report
 
 
 @told_plainly

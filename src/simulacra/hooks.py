@@ -24,7 +24,8 @@ class ProjectHooks:
     def __init__(self) -> None:
         self._nodes = self._started = 0
 
-    @hook_impl
+    # First of all hooks, so that a run that cannot begin is not tracked as one that began.
+    @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: "Pipeline", catalog: "DataCatalog") -> None:
         """Refuse a run whose free inputs are missing.
 

@@ -1,7 +1,9 @@
 """MLflow: one parent run per `kedro run`, one child per `<dataset>.<family>`, the same keys in every child."""
 
+import json
 import logging
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -24,6 +26,9 @@ PARENT = ""
 
 BATCH = 1000
 """Largest number of metrics, and of parameters over ten, that MLflow takes in one call."""
+
+VERDICT_METRICS = ("difference", "accuracy_real", "accuracy_augmented", "accuracy_all_real")
+"""What of an augmentation verdict is a result; the rest are its conditions."""
 
 FAMILY_DEPTH = 2
 """A namespace of so many parts, `<dataset>.<family>`, has a child run of its own."""
@@ -66,6 +71,8 @@ class TrackingHooks:
         """Log what a saved dataset says, and the file itself."""
         name = dataset_name.rsplit(".", 1)[-1]
         self._safely(lambda: self._log_numbers(_namespace(node), name, data))
+        if name == "split_record":
+            self._safely(lambda: self._log_split(dataset_name.split(".", maxsplit=1)[0], data))
         self._safely(lambda: self._log_file(_namespace(node), dataset_name))
 
     @hook_impl
@@ -107,16 +114,17 @@ class TrackingHooks:
         self._catalog = catalog
         self._client, experiment = _connect(self._settings, self._project)
         parameters: dict[str, Any] = catalog.load("parameters")
-        title = " ".join(sorted(run_params["pipeline_names"] or ["__default__"]))
+        datasets = sorted({str(node.namespace).split(".")[0] for node in pipeline.nodes})
+        title = " ".join(sorted(run_params["pipeline_names"] or datasets))
         tags = {
             "kedro.run_id": str(run_params["run_id"]),
             "kedro.env": self._environment,
             "kedro.pipelines": title,
             "kedro.namespaces": " ".join(sorted(run_params["namespaces"] or [])),
+            "mlflow.source.name": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "mlflow.source.git.commit": git_commit() or "unknown",
         }
         self._runs[PARENT] = self._create(experiment, title, tags)
-        datasets = sorted({str(node.namespace).split(".")[0] for node in pipeline.nodes})
         resolved = {name: _plain(parameters[name]) for name in ("seed", *datasets)}
         self._log_parameters(PARENT, resolved)
         self._client.log_dict(self._runs[PARENT], resolved, "resolved_parameters.yml")
@@ -127,6 +135,10 @@ class TrackingHooks:
             block = resolved[dataset]
             own = {key: block[key] for key in ("split", "generation") if key in block} | block[family]
             self._log_parameters(namespace, {"dataset": dataset, "seed": resolved["seed"]} | own)
+        for dataset in datasets:
+            name = f"{dataset}.split_record"
+            if name not in pipeline.all_outputs() and catalog.exists(name):
+                self._log_split(dataset, catalog.load(name))
 
     def _create(self, experiment: str, title: str, tags: dict[str, str]) -> str:
         assert self._client is not None  # noqa: S101
@@ -144,11 +156,25 @@ class TrackingHooks:
             self._log_metrics(namespace, {key: value for each in values for key, value in each.items()})
         elif name == "verdict":
             self._tag(namespace, {"augmentation": data["verdict"]})
-            self._log_metrics(namespace, {f"augmentation/{key}": value for key, value in _numbers(data).items()})
+            results = {key: value for key, value in _numbers(data).items() if key in VERDICT_METRICS}
+            self._log_metrics(namespace, {f"augmentation/{key}": value for key, value in results.items()})
         elif name in ("training_record", "generation_cost", "extractor_record"):
             self._log_metrics(namespace, _numbers(data))
-        elif name == "split_record":
-            self._tag(namespace, {f"split/{key}": str(value) for key, value in _hashes(data).items()})
+
+    def _log_split(self, dataset: str, record: Mapping[str, Any]) -> None:
+        """Log each split with its hash as an input of the parent and of the dataset's families."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        inputs = [
+            DatasetInput(
+                Dataset(dataset, part["fingerprint"][:32], "local", json.dumps({"split": split, **part})),
+                [InputTag("mlflow.data.context", split)],
+            )
+            for split, part in record["splits"].items()
+        ]
+        for namespace, run in self._runs.items():
+            if self._client is not None and namespace.split(".")[0] in (PARENT, dataset):
+                self._client.log_inputs(run, inputs)
 
     def _log_curves(self, namespace: str, history: Any) -> None:
         from mlflow.entities import Metric
@@ -280,7 +306,3 @@ def _metric_values(record: Mapping[str, Any], prefix: str = "") -> dict[str, flo
     values = {f"{prefix}{key}": entry["value"] for key, entry in record["metrics"].items()}
     spreads = {f"{prefix}{key}_std": entry["std"] for key, entry in record["metrics"].items()}
     return values | {key: spread for key, spread in spreads.items() if spread is not None}
-
-
-def _hashes(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in _flat(record).items() if "sha256" in key or "fingerprint" in key}

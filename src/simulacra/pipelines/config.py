@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationInfo, field_validator
 
 from simulacra.augmentation.config import ClassifierConfig
 from simulacra.data.sources import Source
@@ -23,10 +23,11 @@ class FamilyConfig(BaseModel):
     model: dict[str, Any] = Field(default_factory=dict, description="the family's hyper-parameters")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="budget and optimiser")
 
-    @model_validator(mode="after")
-    def _check_model(self) -> "FamilyConfig":
-        family_class(self.family).Config.model_validate(self.model)
-        return self
+    @field_validator("model")
+    @classmethod
+    def _check_model(cls, model: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        family_class(info.data["family"]).Config.model_validate(model)
+        return model
 
 
 class GenerationConfig(BaseModel):

@@ -85,7 +85,9 @@ def train(
     device, precision = place(module, config)
     batches = ImageBatches(data, batch_size=config.batch_size, seed=seed, device=device)
     held_out = ImageBatches(validation, batch_size=256, seed=0, device=device).in_order() if validation else []
-    optimizer = torch.optim.AdamW(module.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(
+        module.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
     ema = Ema(module, config.ema_decay) if config.ema_decay else None
     identity = _identity(module, data, config, seed)
     folder = checkpoints if config.checkpoint_minutes else None
