@@ -67,7 +67,7 @@ def test_leaderboard_has_floor_first_and_noise_last(finished_project: Path) -> N
 def test_report_is_one_file_that_asks_nothing_of_the_network(finished_project: Path) -> None:
     page = (finished_project / REPORTING / "report.html").read_text()
     assert page.count("data:image/png;base64,") >= 5
-    assert "kedro run --namespaces mnist.vae" in page
+    assert "kedro run --namespaces mnist.vae --env test" in page
     assert 'src="http' not in page and 'href="http' not in page and "@import" not in page
 
 

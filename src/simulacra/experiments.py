@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -39,7 +40,7 @@ class ExperimentConfigLoader(OmegaConfigLoader):
         value: dict[str, Any] = super().__getitem__(key)
         if key != "parameters":
             return value
-        return expand(value, parse_experiments(self["experiments"]), self.runtime_params or {})
+        return expand(value, parse_experiments(self["experiments"]), self.runtime_params or {}, self.env)
 
 
 def load_experiments() -> dict[str, Experiment]:
@@ -95,21 +96,26 @@ def _parse_experiment(name: str, entry: Mapping[str, Any]) -> Experiment:
 
 
 def expand(
-    parameters: Mapping[str, Any], experiments: Mapping[str, Experiment], runtime: Mapping[str, Any]
+    parameters: Mapping[str, Any],
+    experiments: Mapping[str, Experiment],
+    runtime: Mapping[str, Any],
+    environment: str | None = None,
 ) -> dict[str, Any]:
     """Give every dataset its own sections and every `<dataset>.<family>` its own model and training block.
 
     Later wins: shared block, family's file, dataset's entry; then in the same order what --params says, so that
     `--params training.steps=5` reaches everything and `--params mnist.vae.training.steps=5` one family of one dataset.
+    The block `experiment` says what the nodes may want to know of the run: dataset, kind, and the command's options.
 
     Raises:
         SimulacraError: for a name that is neither a shared block, a dataset nor a family.
     """
     _refuse_unknown(parameters, experiments)
     expanded = dict(parameters)
+    options = command_options(runtime, environment)
     for name, experiment in experiments.items():
         own, said = parameters.get(name) or {}, runtime.get(name) or {}
-        block: dict[str, Any] = {"experiment": {"dataset": name, "kind": experiment.kind}}
+        block: dict[str, Any] = {"experiment": {"dataset": name, "kind": experiment.kind, "options": options}}
         block |= {section: merge(parameters, own, runtime, said, key=section) for section in SECTIONS}
         for section in ("evaluation", "augmentation"):
             classifier = block[section].setdefault("classifier", {})
@@ -124,6 +130,30 @@ def expand(
             block[family] = _merged(layers) | {"family": family}
         expanded[name] = block
     return expanded
+
+
+def command_options(runtime: Mapping[str, Any], environment: str | None) -> str:
+    """Return the options of `kedro run` that give these parameters in this environment, with a leading space.
+
+    Example:
+        >>> command_options({"seed": 1, "vae": {"model": {"beta": 2}}}, "gpu")
+        ' --env gpu --params seed=1,vae.model.beta=2'
+    """
+    said = ",".join(f"{key}={value}" for key, value in flat(runtime).items())
+    return (f" --env {environment}" if environment else "") + (f" --params {shlex.quote(said)}" if said else "")
+
+
+def flat(block: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one level of dotted keys.
+
+    Example:
+        >>> flat({"n": 3, "vae": {"model": {"beta": 1}}})
+        {'n': 3, 'vae.model.beta': 1}
+    """
+    leaves: dict[str, Any] = {}
+    for key, value in block.items():
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return leaves
 
 
 def merge(*layers: Mapping[str, Any], key: str) -> dict[str, Any]:

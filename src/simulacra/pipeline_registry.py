@@ -18,7 +18,7 @@ from simulacra.pipelines.train import pipeline as train
 
 DATASET_WIDE = {
     *("train_set", "validation_set", "test_set", "extractor", "extractor_record", "real_accuracy"),
-    *("params:generation", "params:evaluation", "params:augmentation"),
+    *("params:experiment", "params:generation", "params:evaluation", "params:augmentation"),
 }
 """What the pipelines of a family read from its dataset's namespace rather than from their own."""
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
 
+from simulacra.experiments import flat
+
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
     from kedro.io import DataCatalog
@@ -196,7 +198,7 @@ class TrackingHooks:
     def _log_parameters(self, namespace: str, block: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        params = [Param(key, str(value)) for key, value in _flat(block).items()]
+        params = [Param(key, str(value)) for key, value in flat(block).items()]
         for start in range(0, len(params), BATCH // 10):
             self._batch(namespace, params=params[start : start + BATCH // 10])
 
@@ -285,14 +287,6 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")
     return {key: _plain(inner) for key, inner in value.items()} if isinstance(value, dict) else value
-
-
-def _flat(block: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one level of dotted keys."""
-    leaves: dict[str, Any] = {}
-    for key, value in block.items():
-        leaves |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return leaves
 
 
 def _numbers(record: Mapping[str, Any]) -> dict[str, float]:

@@ -77,9 +77,9 @@ def write_report(
             split=split_record,
             ingest=ingest_record,
             commands=[
-                f"kedro run --namespaces {dataset}",
-                *(f"kedro run --namespaces {dataset}.{family}" for family in families),
-                f"kedro run --pipeline report --namespaces {dataset}",
+                f"kedro run --namespaces {dataset}{experiment['options']}",
+                *(summary["training"]["command"] for summary in summaries),
+                f"kedro run --pipeline report --namespaces {dataset}{experiment['options']}",
             ],
             commit=git_commit(),
             versions=library_versions(),

@@ -13,9 +13,14 @@ from simulacra.pipelines.config import FamilyConfig
 
 
 def fit(
-    train_set: ImageSet, validation_set: ImageSet, checkpoints: Path, config: FamilyConfig, seed: int
+    train_set: ImageSet,
+    validation_set: ImageSet,
+    checkpoints: Path,
+    config: FamilyConfig,
+    seed: int,
+    experiment: dict[str, Any],
 ) -> tuple[GenerativeModel, DataFrame, dict[str, Any]]:
-    """Return the fitted model, its curves, and a record of what the fit cost."""
+    """Return the fitted model, its curves, and a record of what the fit cost and how to repeat it."""
     from simulacra.models import family_class
 
     family = family_class(config.family)
@@ -29,6 +34,7 @@ def fit(
         "parameters": model.n_parameters(),
         "peak_memory_mib": _peak_memory_mib(),
         "seed": seed,
+        "command": f"kedro run --namespaces {experiment['dataset']}.{config.family}{experiment['options']}",
         **{key: value for key, value in history.facts.items() if key != "seconds"},
     }
     return model, history.frame(), record

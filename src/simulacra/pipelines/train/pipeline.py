@@ -7,7 +7,7 @@ from simulacra.pipelines.train.nodes import fit, plot_curves
 
 def create_pipeline() -> Pipeline:
     """Return train_set → model, history, curves."""
-    inputs = ["train_set", "validation_set", "checkpoints", "params:family", "params:seed"]
+    inputs = ["train_set", "validation_set", "checkpoints", "params:family", "params:seed", "params:experiment"]
     return Pipeline(
         [
             Node(fit, inputs, ["model", "history", "training_record"], name="fit", tags="train"),

@@ -1,0 +1,131 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from simulacra.augmentation import protocol
+from simulacra.augmentation.config import AugmentationConfig, ClassifierConfig
+from simulacra.data.fabricate import fabricate_images
+from simulacra.data.image_set import ImageSet
+from simulacra.data.split import SplitConfig, stratified_split
+from simulacra.errors import SimulacraError
+from simulacra.models.gmm import GaussianMixture, GMMConfig
+from simulacra.pipelines.augment.nodes import train_on_real, try_augmentation
+from simulacra.pipelines.config import EvaluationConfig, FamilyConfig, GenerationConfig
+from simulacra.pipelines.evaluate.nodes import evaluate, evaluate_baselines, train_extractor
+from simulacra.pipelines.generate.nodes import generate
+from simulacra.pipelines.train.nodes import fit
+from simulacra.training.config import TrainingConfig
+
+CLASSIFIER = ClassifierConfig(width=4, training=TrainingConfig(steps=10, batch_size=32))
+EVALUATION = EvaluationConfig(classifier=CLASSIFIER)
+GENERATION = GenerationConfig(n=60, n_seeds=2)
+AUGMENTATION = AugmentationConfig(images_per_class=5, synthetic_per_class=10, classifier=CLASSIFIER)
+GMM = FamilyConfig(family="gmm", model={"pca_dim": 4, "components": [1]})
+SPLIT = stratified_split(fabricate_images(n=300, size=10, channels=1, n_classes=3, seed=0), SplitConfig())
+TRAIN, VALIDATION, TEST = SPLIT.train, SPLIT.validation, SPLIT.test
+
+
+@pytest.fixture(scope="module")
+def extractor() -> tuple[Any, dict[str, Any]]:
+    return train_extractor(TRAIN, VALIDATION, TEST, EVALUATION, 0)
+
+
+@pytest.fixture(scope="module")
+def model() -> GaussianMixture:
+    model = GaussianMixture(GMMConfig(pca_dim=4, components=(1,)))
+    model.fit(TRAIN, training=TrainingConfig())
+    return model
+
+
+def test_the_extractor_does_not_depend_on_the_test_split(extractor: tuple[Any, dict[str, Any]]) -> None:
+    other, _ = train_extractor(
+        TRAIN, VALIDATION, fabricate_images(n=50, size=10, channels=1, n_classes=3, seed=9), EVALUATION, 0
+    )
+    weights = extractor[0].state_dict()
+    assert all(torch.equal(weights[key], value) for key, value in other.state_dict().items())
+
+
+def test_no_test_row_reaches_a_downstream_classifier_or_its_generator(
+    monkeypatch: pytest.MonkeyPatch, model: GaussianMixture
+) -> None:
+    seen: list[ImageSet] = []
+
+    def spy_on(module: Any, name: str) -> None:
+        original = getattr(module, name)
+
+        def spied(*arguments: Any, **options: Any) -> Any:
+            seen.append(next(value for value in arguments if isinstance(value, ImageSet)))
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(module, name, spied)
+
+    spy_on(protocol, "fit_classifier")
+    spy_on(GaussianMixture, "fit")
+    baseline = train_on_real(TRAIN, TEST, AUGMENTATION, 0)
+    verdict = try_augmentation(TRAIN, TEST, baseline, model, GMM, AUGMENTATION)
+    assert len(seen) == 5 + 1 + 5 + 5  # scarce sets, all of it, refitted generators, mixed sets
+    test_rows = {image.tobytes() for image in TEST.images}
+    assert not any(image.tobytes() in test_rows for data in seen for image in data.images)
+    assert verdict["family"] == "gmm" and verdict["generator_data"] == "scarce"
+    # A generator of the trial saw the five real images a class of its pair, not the training split.
+    generators = [data for data in seen if len(data) == 15]
+    assert len(generators) == 10
+
+
+def test_a_generator_of_the_whole_training_split_is_not_refitted(
+    monkeypatch: pytest.MonkeyPatch, model: GaussianMixture
+) -> None:
+    monkeypatch.setattr(GaussianMixture, "fit", lambda *_, **__: pytest.fail("was refitted"))
+    whole = AUGMENTATION.model_copy(update={"generator_data": "train"})
+    verdict = try_augmentation(TRAIN, TEST, train_on_real(TRAIN, TEST, whole, 0), model, GMM, whole)
+    assert verdict["generator_data"] == "train" and len(verdict["per_seed"]) == 5
+
+
+def test_floor_and_noise_share_the_families_passport(
+    extractor: tuple[Any, dict[str, Any]], model: GaussianMixture
+) -> None:
+    floor, noise = evaluate_baselines(*extractor, VALIDATION, TEST, GENERATION, EVALUATION, 0)
+    samples, record, cost = generate(model, GENERATION, 0)
+    family = evaluate(model, samples, record, {}, *extractor, VALIDATION, TEST, GENERATION, EVALUATION)
+    assert floor["passport_id"] == noise["passport_id"] == family["passport_id"]
+    assert floor["passport"]["n_real"] == floor["passport"]["n_generated"] == 60
+    assert floor["metrics"]["fd_classifier"]["value"] < noise["metrics"]["fd_classifier"]["value"]
+    assert len(family["metrics"]["fd_classifier"]["per_seed"]) == 2 and cost["sample_ms"] > 0
+    assert "bits_per_dim" in family["metrics"] and "elbo_bits_per_dim" not in family["metrics"]
+    assert family["passport"]["reference_sha256"] == TEST.take(range(60)).fingerprint()
+
+
+def test_real_images_as_samples_score_like_the_floor(
+    extractor: tuple[Any, dict[str, Any]], model: GaussianMixture
+) -> None:
+    """The test split itself, handed in as samples, has distance zero and full precision and recall."""
+    samples = ImageSet(np.concatenate([TEST.images, TEST.images]), np.concatenate([TEST.labels] * 2), TEST.class_names)
+    record = {"n": 60, "seeds": [0, 1]}
+    family = evaluate(model, samples, record, {}, *extractor, VALIDATION, TEST, GENERATION, EVALUATION)
+    assert family["metrics"]["fd_classifier"]["value"] == pytest.approx(0, abs=1e-6)
+    assert all(family["metrics"][key]["value"] == 1 for key in ("precision", "recall", "coverage"))
+
+
+def test_too_few_images_are_refused(extractor: tuple[Any, dict[str, Any]]) -> None:
+    with pytest.raises(SimulacraError, match="only 5 images can be compared"):
+        evaluate_baselines(*extractor, VALIDATION.take(range(5)), TEST.take(range(5)), GENERATION, EVALUATION, 0)
+
+
+def test_images_without_classes_are_judged_by_their_turns() -> None:
+    train, validation, test = (ImageSet(part.images) for part in (TRAIN, VALIDATION, TEST))
+    classifier, record = train_extractor(train, validation, test, EVALUATION, 0)
+    assert record["name"] == "rotation classifier" and len(classifier.class_names) == 4
+    floor, _ = evaluate_baselines(classifier, record, validation, test, GENERATION, EVALUATION, 0)
+    assert "fd_classifier" in floor["metrics"] and "is_classifier" not in floor["metrics"]
+    assert train_on_real(train, test, AUGMENTATION, 0) == {}
+
+
+def test_the_record_of_a_fit_says_what_it_cost_and_how_to_repeat_it(tmp_path: Path) -> None:
+    experiment = {"dataset": "mnist", "kind": "image", "options": " --params seed=3"}
+    model, history, record = fit(TRAIN, VALIDATION, tmp_path, GMM, 3, experiment)
+    assert record["command"] == "kedro run --namespaces mnist.gmm --params seed=3"
+    assert record["parameters"] == model.n_parameters() and record["train_seconds"] > 0
+    assert record["peak_memory_mib"] > 50 and history["name"].tolist() == ["bic"]
