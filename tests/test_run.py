@@ -51,7 +51,7 @@ def test_the_run_prints_leaderboard_report_and_next_commands(finished_project: P
     log = (finished_project / "run.log").read_text()
     assert "real vs real (floor)" in log and "pure noise" in log
     assert f"{finished_project}/{REPORTING}/report.html" in log
-    assert "mlflow ui" in log and "kedro viz run" in log
+    assert "mlflow ui --backend-store-uri sqlite:///data/test/mlflow.db" in log and "kedro viz run" in log
     assert "Warning" not in log and "Traceback" not in log
 
 

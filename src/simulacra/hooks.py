@@ -7,8 +7,10 @@ from kedro.framework.hooks import hook_impl
 
 from simulacra.errors import SimulacraError
 from simulacra.experiments import STAGES
+from simulacra.tracking import tracking_uri
 
 if TYPE_CHECKING:
+    from kedro.framework.context import KedroContext
     from kedro.io import DataCatalog
     from kedro.pipeline import Pipeline
     from kedro.pipeline.node import Node
@@ -23,6 +25,12 @@ class ProjectHooks:
 
     def __init__(self) -> None:
         self._nodes = self._started = 0
+        self._tracking_uri = ""
+
+    @hook_impl
+    def after_context_created(self, context: "KedroContext") -> None:
+        """Remember where the runs are tracked."""
+        self._tracking_uri = tracking_uri(context.config_loader["mlflow"])
 
     # First of all hooks, so that a run that cannot begin is not tracked as one that began.
     @hook_impl(tryfirst=True)
@@ -66,9 +74,10 @@ class ProjectHooks:
             command = f"kedro run --pipeline report --namespaces {dataset}"
             console.print(f"\nLeaderboard and report of {dataset} are older than this run; renew them by:\n  {command}")
         if datasets:
+            local = self._tracking_uri.startswith("sqlite:")
+            compare = f"mlflow ui --backend-store-uri {self._tracking_uri}" if local else f"open {self._tracking_uri}"
             console.print(
-                "\nNext:\n  mlflow ui --backend-store-uri sqlite:///mlflow.db    compare runs"
-                "\n  kedro viz run                                        see the graph (pip install '.[viz]')",
+                f"\nNext:\n  {compare:<52} compare runs\n  {'kedro viz run':<52} see the graph (needs the extra viz)",
                 markup=False,
                 highlight=False,
             )
@@ -80,7 +89,7 @@ def _show_leaderboard(console: "Console", catalog: "DataCatalog", dataset: str) 
     console.print(f"\n[bold]{dataset}[/bold]")
     console.print(leaderboard_table(catalog.load(f"{dataset}.leaderboard")))
     page = getattr(catalog.get(f"{dataset}.report"), "_filepath", None)
-    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    console.print(f"Report: {page}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _command_for(name: str) -> str:

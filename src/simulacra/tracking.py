@@ -247,8 +247,13 @@ class TrackingHooks:
             logger.warning("MLflow tracking is off for the rest of this run: %s: %s", type(error).__name__, error)
 
 
+def tracking_uri(settings: Mapping[str, Any]) -> str:
+    """Return where runs are tracked: MLFLOW_TRACKING_URI, else what mlflow.yml says."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or str(settings["tracking_uri"])
+
+
 def _connect(settings: Mapping[str, Any], project: Path) -> "tuple[MlflowClient, str]":
-    """Return a client and the experiment's id; MLFLOW_TRACKING_URI comes before mlflow.yml."""
+    """Return a client and the experiment's id; a relative sqlite path lies in the project."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(settings["timeout"]))
@@ -257,7 +262,7 @@ def _connect(settings: Mapping[str, Any], project: Path) -> "tuple[MlflowClient,
         logging.getLogger(noisy).setLevel(logging.WARNING)
     from mlflow.tracking import MlflowClient
 
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or str(settings["tracking_uri"])
+    uri = tracking_uri(settings)
     local = uri.startswith("sqlite:///") and not uri.startswith("sqlite:////")
     if local:
         uri = f"sqlite:///{project / uri.removeprefix('sqlite:///')}"

@@ -12,8 +12,9 @@ from simulacra.training import progress
 from simulacra.training.batches import Batch
 from simulacra.training.config import TrainingConfig
 from simulacra.training.device import resolve_device, resolve_precision
-from simulacra.training.loop import Trainable, TrainingDiverged, train
+from simulacra.training.loop import TrainingDiverged, train
 from simulacra.training.seeding import seeded
+from simulacra.training.trainable import Trainable
 
 DATA = ImageSet(np.random.default_rng(0).integers(0, 256, (64, 1, 4, 4), np.uint8))
 QUICK = TrainingConfig(steps=40, batch_size=16, learning_rate=0.05, log_every=1, validate_every=10)

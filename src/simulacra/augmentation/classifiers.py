@@ -16,8 +16,9 @@ from simulacra.errors import SimulacraError
 from simulacra.nn.classifier import ConvClassifier, random_shift
 from simulacra.training.batches import Batch, to_float
 from simulacra.training.history import History
-from simulacra.training.loop import Trainable, train
+from simulacra.training.loop import train
 from simulacra.training.seeding import seeded
+from simulacra.training.trainable import Trainable
 
 CHUNK = 1000
 ROTATIONS = ("0°", "90°", "180°", "270°")

@@ -14,8 +14,8 @@ from simulacra.models.base import GenerativeModel
 from simulacra.training import loop
 from simulacra.training.config import TrainingConfig
 from simulacra.training.history import Callback, History
-from simulacra.training.loop import Trainable
 from simulacra.training.seeding import seeded
+from simulacra.training.trainable import Trainable
 
 
 class NeuralModel(GenerativeModel):

@@ -3,10 +3,10 @@
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import nn
 
 from simulacra.errors import SimulacraError
 from simulacra.training.config import TrainingConfig
+from simulacra.training.trainable import Trainable
 
 
 def resolve_device(name: str) -> torch.device:
@@ -23,18 +23,18 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def resolve_precision(name: str, device: torch.device, module: nn.Module) -> str:
+def resolve_precision(name: str, device: torch.device, module: Trainable) -> str:
     """Return `fp32` or `bf16`.
 
     `auto` looks at what the device is, not at a stopwatch: a timed choice could differ between two runs, and with it
-    every sample. A CPU qualifies by matrix tiles (AMX), and only for modules that say they gain there.
+    every sample. A CPU qualifies by its bf16 instructions, and only for modules that were measured to gain by them.
     """
     if name != "auto":
         return name
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    tiles = device.type == "cpu" and torch.cpu._is_amx_tile_supported()
-    return "bf16" if tiles and getattr(module, "bf16_pays_on_cpu", False) else "fp32"
+    able = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return "bf16" if device.type == "cpu" and able and module.bf16_pays_on_cpu else "fp32"
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
@@ -42,12 +42,11 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
     return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-def place(module: nn.Module, config: TrainingConfig) -> tuple[torch.device, str]:
+def place(module: Trainable, config: TrainingConfig) -> tuple[torch.device, str]:
     """Move the module to its device and memory format in place; return the device and the precision."""
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device, module)
     module.to(device)
-    # bf16 convolutions run several times faster on (n, h, w, c) memory; in fp32 the formats are on a par.
-    if config.channels_last is True or (config.channels_last == "auto" and precision == "bf16"):
+    if config.channels_last is True or (config.channels_last == "auto" and module.channels_last_pays):
         module.to(memory_format=torch.channels_last)
     return device, precision

@@ -23,21 +23,11 @@ from simulacra.training.history import Callback, History
 from simulacra.training.progress import Progress
 from simulacra.training.schedule import learning_rate_factor
 from simulacra.training.seeding import seeded
+from simulacra.training.trainable import Trainable
 
 
 class TrainingDiverged(SimulacraError):
     """The loss or its gradient stopped being finite."""
-
-
-class Trainable(nn.Module):
-    """What the loop asks of a network."""
-
-    bf16_pays_on_cpu = False
-    """Whether `precision: auto` may choose bf16 on a CPU with matrix tiles; decided by measurement."""
-
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Return named scalars; `loss` is minimised and every entry becomes a curve."""
-        raise NotImplementedError
 
 
 @dataclass
