@@ -10,9 +10,9 @@ import numpy as np
 import torch
 import yaml
 
+from simulacra.data.config import MnistSource, SplitConfig
 from simulacra.data.images import load_images
-from simulacra.data.sources import MnistSource
-from simulacra.data.split import SplitConfig, stratified_split
+from simulacra.data.split import stratified_split
 from simulacra.experiments import project_root
 from simulacra.models.vae import VAE, VAEConfig
 from simulacra.training.config import TrainingConfig

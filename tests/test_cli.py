@@ -4,7 +4,7 @@ from kedro.validation.model_factory import instantiate_model
 from pydantic import BaseModel
 
 from simulacra.cli import choose, mistake
-from simulacra.data.split import SplitConfig
+from simulacra.data.config import SplitConfig
 from simulacra.errors import SimulacraError
 from simulacra.pipelines.config import FamilyConfig, SourceConfig
 

@@ -16,7 +16,7 @@ from simulacra.models import FAMILIES
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "src/simulacra").rglob("*.py"))
-HEAVY = ("torch", "sklearn", "mlflow", "plotly", "matplotlib", "pandas", "PIL")
+HEAVY = ("numpy", "torch", "sklearn", "mlflow", "plotly", "matplotlib", "pandas", "PIL")
 
 
 @pytest.fixture(scope="module")

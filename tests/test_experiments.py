@@ -47,6 +47,14 @@ def test_what_the_command_line_says_comes_before_every_file(said: dict, steps: d
     assert {name: expanded[name]["vae"]["training"]["steps"] for name in "ab"} == steps
 
 
+def test_a_classifier_s_own_training_comes_before_training_in_general() -> None:
+    said = {"training": {"steps": 5}, "evaluation": {"classifier": {"training": {"steps": 7}}}}
+    expanded = expand(PARAMETERS, EXPERIMENTS, said)
+    assert expanded["a"]["evaluation"]["classifier"]["training"]["steps"] == 7
+    expanded = expand(PARAMETERS, EXPERIMENTS, {"training": {"steps": 5}})
+    assert expanded["a"]["evaluation"]["classifier"]["training"]["steps"] == 5
+
+
 def test_expansion_leaves_its_input_alone_and_shares_nothing() -> None:
     expanded = expand(PARAMETERS, EXPERIMENTS, {})
     expanded["a"]["vae"]["model"]["latent_dim"] = 99

@@ -119,9 +119,9 @@ def expand(
         block |= {section: merge(parameters, own, runtime, said, key=section) for section in SECTIONS}
         for section in ("evaluation", "augmentation"):
             classifier = block[section].setdefault("classifier", {})
-            classifier["training"] = _merged(
-                [parameters.get("training"), classifier.get("training"), runtime.get("training")]
-            )
+            said_of_it = merge(runtime, said, key=section).get("classifier", {}).get("training")
+            layers = [parameters.get("training"), classifier.get("training"), runtime.get("training"), said_of_it]
+            classifier["training"] = _merged(layers)
         if "source" in own:
             block["source"] = own["source"]
         for family in experiment.families:

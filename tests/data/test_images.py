@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from simulacra.data.config import FabricatedSource, FashionMnistSource, ImageFolderSource, MnistSource, Source
 from simulacra.data.images import FASHION_MNIST_SHA256, load_images, read_fashion_mnist
-from simulacra.data.sources import FabricatedSource, FashionMnistSource, ImageFolderSource, MnistSource, Source
 from simulacra.data.split import MIN_PER_CLASS
 from simulacra.errors import SimulacraError
 

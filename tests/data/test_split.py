@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from simulacra.data.config import SplitConfig
 from simulacra.data.image_set import ImageSet
-from simulacra.data.split import MIN_PER_CLASS, Split, SplitConfig, class_counts, stratified_split
+from simulacra.data.split import MIN_PER_CLASS, Split, class_counts, stratified_split
 from simulacra.errors import SimulacraError
 
 PARTS = ("train", "validation", "test")

@@ -7,9 +7,10 @@ import torch
 
 from simulacra.augmentation import protocol
 from simulacra.augmentation.config import AugmentationConfig, ClassifierConfig
+from simulacra.data.config import SplitConfig
 from simulacra.data.fabricate import fabricate_images
 from simulacra.data.image_set import ImageSet
-from simulacra.data.split import SplitConfig, stratified_split
+from simulacra.data.split import stratified_split
 from simulacra.errors import SimulacraError
 from simulacra.models.gmm import GaussianMixture, GMMConfig
 from simulacra.pipelines.augment.nodes import train_on_real, try_augmentation

@@ -58,6 +58,10 @@ class ImageClassifier(Trainable):
         logits = [self.network(to_float(part)) for part in torch.split(torch.from_numpy(images), CHUNK)]
         return torch.cat(logits).argmax(1).numpy()
 
+    def accuracy(self, data: ImageSet) -> float:
+        """Return the share of labelled images that are classified as their label says."""
+        return float(np.mean(self.predict(data.images) == data.labels))
+
     def save(self, folder: Path) -> None:
         """Write `classifier.json` and `tensors.safetensors` into an existing folder."""
         facts = {"config": self.config.model_dump(), "in_channels": self.in_channels, "class_names": self.class_names}

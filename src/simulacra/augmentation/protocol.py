@@ -10,9 +10,29 @@ from simulacra.augmentation.classifiers import fit_classifier
 from simulacra.augmentation.config import AugmentationConfig
 from simulacra.augmentation.statistics import paired_bootstrap, verdict
 from simulacra.data.image_set import ImageSet
+from simulacra.models.base import GenerativeModel
+from simulacra.training.config import TrainingConfig
 
 Synthesise = Callable[[ImageSet, NDArray[np.int64], int], ImageSet]
 """Given the scarce real set, the classes wanted (one a sample) and a seed: labelled synthetic images."""
+
+
+def synthesiser(model: GenerativeModel, training: TrainingConfig, config: AugmentationConfig) -> Synthesise:
+    """Return how a family makes the synthetic images of a trial.
+
+    By default it is fitted anew on each seed's scarce set, so that nothing that the classifier may not see reaches it
+    by way of the generator; `generator_data: train` takes the given model, which saw the whole training split.
+    """
+    budget = training.model_copy(update={"steps": config.generator_steps, "checkpoint_minutes": 0})
+
+    def synthesise(scarce: ImageSet, classes: NDArray[np.int64], seed: int) -> ImageSet:
+        if config.generator_data == "train":
+            return model.sample(len(classes), condition=classes, seed=seed)
+        refitted = type(model)(model.config)
+        refitted.fit(scarce, training=budget, seed=seed)
+        return refitted.sample(len(classes), condition=classes, seed=seed)
+
+    return synthesise
 
 
 def draw_scarce(train: ImageSet, per_class: int, seed: int) -> ImageSet:

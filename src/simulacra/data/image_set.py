@@ -67,6 +67,13 @@ class ImageSet:
         index = np.asarray(rows)
         return ImageSet(self.images[index], None if self.labels is None else self.labels[index], self.class_names)
 
+    def joined_with(self, others: "Sequence[ImageSet]") -> "ImageSet":
+        """Return these images and, after them, those of other sets of the same shape and classes."""
+        parts = [self, *others]
+        labels = [part.labels for part in parts if part.labels is not None]
+        images = np.concatenate([part.images for part in parts])
+        return ImageSet(images, np.concatenate(labels) if labels else None, self.class_names)
+
     def fingerprint(self) -> str:
         """Return the sha256 of pixels, shape, labels and class names, hexadecimal."""
         digest = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())

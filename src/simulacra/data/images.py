@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from simulacra.data.config import FabricatedSource, FashionMnistSource, ImageFolderSource, MnistSource, Source
 from simulacra.data.fabricate import fabricate_images
 from simulacra.data.image_set import ImageSet
-from simulacra.data.sources import FabricatedSource, FashionMnistSource, ImageFolderSource, MnistSource, Source
 from simulacra.data.split import MIN_PER_CLASS, class_counts
 from simulacra.errors import SimulacraError
 
@@ -59,7 +59,7 @@ def load_images(source: Source) -> tuple[ImageSet, Record]:
     """Read the images that a source stands for.
 
     Args:
-        source: one of the models of `simulacra.data.sources`.
+        source: one of the models of `simulacra.data.config`.
 
     Returns:
         The images (n, channels, height, width) uint8 with their labels, and the ingest record, fit for JSON: `source`

@@ -1,49 +1,20 @@
 """The one split into train, validation and test that every family, metric and verdict shares."""
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from simulacra.data.config import SplitConfig
 from simulacra.data.image_set import ImageSet
 from simulacra.errors import SimulacraError
 
 Rows = NDArray[np.int64]
 
 MIN_PER_CLASS = 3  # one image each for train, validation and test
-
-
-class SplitConfig(BaseModel):
-    """Shares of the three splits, and the seed that deals the images to them.
-
-    Example:
-        >>> from simulacra.data.split import SplitConfig
-        >>> SplitConfig(train=0.8, validation=0.1, test=0.1).shares
-        (0.8, 0.1, 0.1)
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    train: float = Field(0.6, gt=0, lt=1, description="Share that the families are fitted to.")
-    validation: float = Field(0.2, gt=0, lt=1, description="Share that training may look at, to stop or to choose.")
-    test: float = Field(0.2, gt=0, lt=1, description="Share that only the evaluation sees.")
-    seed: int = Field(0, ge=0, description="Same seed, same rows in each split.")
-
-    @property
-    def shares(self) -> tuple[float, float, float]:
-        """The three shares in the order train, validation, test."""
-        return self.train, self.validation, self.test
-
-    @model_validator(mode="after")
-    def _sum_to_one(self) -> Self:
-        if not math.isclose(sum(self.shares), 1, abs_tol=1e-9):
-            raise ValueError(f"train + validation + test must be 1, got {sum(self.shares):g}")
-        return self
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Types for node annotations whose libraries are too slow to import while Kedro builds the graph.
+"""Types for node annotations whose libraries, numpy among them, are too slow to import while Kedro builds the graph.
 
 Kedro reads a node's annotations to check its parameters, so every name in them must exist at run time.
 """
@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from simulacra.augmentation.classifiers import ImageClassifier
+    from simulacra.data.image_set import ImageSet
+    from simulacra.models.base import GenerativeModel
 else:
-    DataFrame = Figure = ImageClassifier = Any
+    DataFrame = Figure = GenerativeModel = ImageClassifier = ImageSet = Any
 
-__all__ = ["DataFrame", "Figure", "ImageClassifier"]
+__all__ = ["DataFrame", "Figure", "GenerativeModel", "ImageClassifier", "ImageSet"]

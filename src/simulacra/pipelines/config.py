@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationInfo, field_validator
 
 from simulacra.augmentation.config import ClassifierConfig
-from simulacra.data.sources import Source
+from simulacra.data.config import Source
 from simulacra.models import family_class
 from simulacra.training.config import TrainingConfig
 

@@ -2,12 +2,8 @@
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from simulacra.augmentation.config import AugmentationConfig
-from simulacra.data.image_set import ImageSet
-from simulacra.models.base import GenerativeModel
+from simulacra.pipelines.annotations import GenerativeModel, ImageSet
 from simulacra.pipelines.config import FamilyConfig
 
 
@@ -28,11 +24,7 @@ def try_augmentation(
     config: FamilyConfig,
     augmentation: AugmentationConfig,
 ) -> dict[str, Any]:
-    """Return the verdict on one family's synthetic images.
-
-    By default the family is fitted anew on each seed's scarce set, so that nothing the classifier may not see reaches
-    it by way of the generator; `generator_data: train` takes the model that saw the whole training split.
-    """
+    """Return the verdict on one family's synthetic images."""
     from simulacra.augmentation import protocol
 
     if not baseline:
@@ -40,14 +32,6 @@ def try_augmentation(
     elif not model.conditional:
         verdict = protocol.not_applicable("The model is not class-conditional, so its samples carry no labels.")
     else:
-        training = config.training.model_copy(update={"steps": augmentation.generator_steps, "checkpoint_minutes": 0})
-
-        def synthesise(scarce: ImageSet, classes: NDArray[np.int64], seed: int) -> ImageSet:
-            if augmentation.generator_data == "train":
-                return model.sample(len(classes), condition=classes, seed=seed)
-            refitted = type(model)(model.config)
-            refitted.fit(scarce, training=training, seed=seed)
-            return refitted.sample(len(classes), condition=classes, seed=seed)
-
+        synthesise = protocol.synthesiser(model, config.training, augmentation)
         verdict = protocol.run_trial(train_set, test_set, baseline, augmentation, synthesise)
     return {"family": config.family} | verdict

@@ -3,11 +3,7 @@
 import time
 from typing import Any
 
-import numpy as np
-
-from simulacra.data.image_set import ImageSet
-from simulacra.models.base import GenerativeModel
-from simulacra.pipelines.annotations import Figure
+from simulacra.pipelines.annotations import Figure, GenerativeModel, ImageSet
 from simulacra.pipelines.config import GenerationConfig
 
 
@@ -24,10 +20,7 @@ def generate(
     began = time.perf_counter()
     sets = [model.sample(generation.n, seed=each) for each in seeds]
     elapsed = time.perf_counter() - began
-    labels = (
-        None if sets[0].labels is None else np.concatenate([part.labels for part in sets if part.labels is not None])
-    )
-    samples = ImageSet(np.concatenate([part.images for part in sets]), labels, sets[0].class_names)
+    samples = sets[0].joined_with(sets[1:])
     record = {"n": generation.n, "seeds": seeds, "sha256": samples.fingerprint()}
     return samples, record, {"sample_ms": 1000 * elapsed / len(samples)}
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from simulacra.data.image_set import ImageSet
+from simulacra.pipelines.annotations import ImageSet
 from simulacra.pipelines.config import SourceConfig
 
 

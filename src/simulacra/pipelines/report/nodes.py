@@ -3,8 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from simulacra.data.image_set import ImageSet
-from simulacra.pipelines.annotations import DataFrame
+from simulacra.pipelines.annotations import DataFrame, ImageSet
 from simulacra.pipelines.config import FamilyConfig
 
 COSTS = ("train_seconds", "parameters", "sample_ms")

