@@ -20,6 +20,9 @@ SECTIONS = ("split", "generation", "evaluation", "augmentation")
 """Top-level parameter blocks of which every dataset has its own copy."""
 SHARED = ("seed", "training", *SECTIONS)
 
+MAX_SEED = 2**20
+"""Seeds of parts are multiples of the run's seed, and every generator must take them."""
+
 CONF_SOURCE = "SIMULACRA_CONF_SOURCE"
 """Environment variable that tells the registry of a `--conf-source`."""
 
@@ -88,6 +91,10 @@ def _parse_experiment(name: str, entry: Mapping[str, Any]) -> Experiment:
         raise SimulacraError(f"experiments.yml: {name}.kind is {kind!r}; there is {', '.join(KINDS)}")
     able = [family for family, facts in FAMILIES.items() if kind in facts.kinds]
     families = entry.get("families", "all")
+    if families != "all" and not (isinstance(families, list) and families):
+        raise SimulacraError(
+            f"experiments.yml: {name}.families must be all or a list such as [gmm, vae], got {families!r}"
+        )
     chosen = able if families == "all" else list(families)
     for family in chosen:
         if family not in able:
@@ -111,6 +118,7 @@ def expand(
         SimulacraError: for a name that is neither a shared block, a dataset nor a family.
     """
     _refuse_unknown(parameters, experiments)
+    _refuse_wrong_types(parameters, experiments)
     expanded = dict(parameters)
     options = command_options(runtime, environment)
     for name, experiment in experiments.items():
@@ -179,6 +187,19 @@ def _refuse_unknown(parameters: Mapping[str, Any], experiments: Mapping[str, Exp
         for name in value if inner and isinstance(value, Mapping) else ():
             if name not in inner:
                 raise SimulacraError(unknown("parameter", f"{key}.{name}", [f"{key}.{known}" for known in inner]))
+
+
+def _refuse_wrong_types(parameters: Mapping[str, Any], experiments: Mapping[str, Experiment]) -> None:
+    seed = parameters.get("seed")
+    if type(seed) is not int or not 0 <= seed < MAX_SEED:
+        raise SimulacraError(f"the parameter seed must be a whole number from 0 to {MAX_SEED - 1}, got {seed!r}")
+    blocks = {key: value for key, value in parameters.items() if key != "seed"}
+    for name in experiments.keys() & blocks.keys():
+        if isinstance(blocks[name], Mapping):
+            blocks |= {f"{name}.{key}": value for key, value in blocks[name].items()}
+    for key, value in blocks.items():
+        if not isinstance(value, Mapping):
+            raise SimulacraError(f"the parameter {key} must be a block of keys, got {value!r}")
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,6 +43,10 @@ class ImageClassifier(Trainable):
         super().__init__()
         self.config, self.in_channels, self.class_names = config, in_channels, class_names
         self.network = ConvClassifier(in_channels, len(class_names), width=config.width, n_features=config.n_features)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the hyper-parameters."""
+        return self.config.model_dump(mode="json")
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return cross-entropy in nats and accuracy."""

@@ -97,7 +97,10 @@ def not_applicable(reason: str) -> dict[str, Any]:
 
 
 def _correct(train: ImageSet, test: ImageSet, config: AugmentationConfig, seed: int) -> NDArray[np.bool_]:
-    classifier, _ = fit_classifier(train, config.classifier, seed=seed)
+    # The smaller arm's batches must fit into its scarce set; the larger arm takes no advantage of having more.
+    batch_size = min(config.classifier.training.batch_size, config.images_per_class * train.n_classes)
+    training = config.classifier.training.model_copy(update={"batch_size": batch_size})
+    classifier, _ = fit_classifier(train, config.classifier.model_copy(update={"training": training}), seed=seed)
     return np.asarray(classifier.predict(test.images) == test.labels)
 
 

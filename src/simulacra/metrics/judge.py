@@ -92,6 +92,11 @@ class Judge:
             ema: whether the weights are averaged; None where the family has none.
         """
         sets = samples.images.reshape(len(seeds), -1, *samples.shape)
+        if sets.shape[1] < self.n:
+            raise SimulacraError(
+                f"{model.name} has {sets.shape[1]} samples a seed where {self.n} are compared; "
+                "run `kedro run --pipeline generate` with the present generation.n"
+            )
         values = [
             self.compare(self.reference.images, images[: self.n]) | self._likelihood(model, seed)
             for images, seed in zip(sets, seeds, strict=True)

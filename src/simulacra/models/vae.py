@@ -1,6 +1,6 @@
 """Variational autoencoder: Kingma & Welling (2014), arXiv:1312.6114; class-conditional as Sohn et al. (2015)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -68,6 +68,10 @@ class VAENetwork(Trainable):
         """Return mean and log variance of p(z | y), each (n, latent_dim), or (1, latent_dim) without classes."""
         row = slice(None) if not self.n_classes or y is None else y
         return self.prior_mean[row], self.prior_log_variance[row].clamp(-8, 8)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the hyper-parameters."""
+        return self.config.model_dump(mode="json")
 
     def encode(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return mean and log variance of q(z | x, y), each (n, latent_dim), for x in [-1, 1] and classes y."""

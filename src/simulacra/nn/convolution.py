@@ -8,6 +8,7 @@ class ResidualBlock(nn.Module):
     """Two 3×3 convolutions beside the identity (He et al. 2016, arXiv:1603.05027), without normalisation.
 
     Example:
+        >>> import torch
         >>> ResidualBlock(8)(torch.zeros(2, 8, 5, 5)).shape
         torch.Size([2, 8, 5, 5])
     """
@@ -39,6 +40,7 @@ class Encoder(nn.Module):
     """Image to vector: one strided convolution and one residual block a level, then a linear layer.
 
     Example:
+        >>> import torch
         >>> Encoder((1, 28, 28), width=8, levels=2, out_features=5)(torch.zeros(3, 1, 28, 28)).shape
         torch.Size([3, 5])
     """
@@ -64,6 +66,7 @@ class Decoder(nn.Module):
     """Vector to image: the encoder's levels backwards, each enlarged by nearest neighbours before its convolution.
 
     Example:
+        >>> import torch
         >>> Decoder((2, 28, 28), width=8, levels=2, in_features=5)(torch.zeros(3, 5)).shape
         torch.Size([3, 2, 28, 28])
     """

@@ -85,11 +85,18 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put tensors of `optimizer_tensors` back in place."""
+    """Put tensors of `optimizer_tensors` back, each moment in its parameter's memory format.
+
+    A fused step walks parameter and moments side by side in memory: a contiguous moment beside a channels_last weight
+    would be applied to the wrong entries, without an error.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value.clone()
+        like = parameters[int(index)]
+        moment = torch.empty_like(like, dtype=value.dtype) if value.shape == like.shape else torch.empty_like(value)
+        state.setdefault(int(index), {})[name] = moment.copy_(value)
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
 
 

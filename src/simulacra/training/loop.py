@@ -1,6 +1,7 @@
 """The one training loop that every neural family and classifier goes through."""
 
 import hashlib
+import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,8 @@ from simulacra.training.progress import Progress
 from simulacra.training.schedule import learning_rate_factor
 from simulacra.training.seeding import seeded
 from simulacra.training.trainable import Trainable
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingDiverged(SimulacraError):
@@ -79,7 +82,7 @@ def train(
         module.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     ema = Ema(module, config.ema_decay) if config.ema_decay else None
-    identity = _identity(module, data, config, seed)
+    identity = _identity(module, data, config, seed) | {"validation": validation and validation.fingerprint()[:16]}
     folder = checkpoints if config.checkpoint_minutes else None
     run = _resumed(folder, module, optimizer, ema, identity) if folder and config.resume else _Run()
     saved, began = time.monotonic(), time.monotonic() - run.seconds
@@ -186,12 +189,13 @@ def _note_best(run: _Run, module: nn.Module, loss: float, *, keep: bool) -> None
             run.best_state = {key: value.clone() for key, value in module.state_dict().items()}
 
 
-def _identity(module: nn.Module, data: ImageSet, config: TrainingConfig, seed: int) -> dict[str, Any]:
+def _identity(module: Trainable, data: ImageSet, config: TrainingConfig, seed: int) -> dict[str, Any]:
     """Return what must be equal for a checkpoint to be gone on from."""
     shapes = [(key, tuple(value.shape)) for key, value in module.state_dict().items()]
     free = {"checkpoint_minutes", "resume", "device"}
     return {
         "data": data.fingerprint()[:16],
+        "settings": module.settings(),
         "architecture": hashlib.sha256(repr(shapes).encode()).hexdigest()[:16],
         "seed": seed,
         **{f"training.{key}": value for key, value in config.model_dump(exclude=free).items()},
@@ -229,6 +233,7 @@ def _resumed(
     best = {key: value.to(device) for key, value in found.states.get("best", {}).items()}
     best_loss = math.inf if found.facts["best_loss"] is None else found.facts["best_loss"]
     history = History(points=found.facts["points"])
+    logger.info("goes on from step %d of an interrupted training in %s", found.step, folder)
     return _Run(found.step, found.facts["seconds"], best_loss, best, found.facts["stale"], history)
 
 
