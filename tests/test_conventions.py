@@ -49,7 +49,8 @@ def test_free_inputs_of_each_pipeline_are_the_expected_ones(registered: dict) ->
         assert free == {f"{dataset}.{family}.checkpoints" for family in load_experiments()[dataset].families}
         for family in load_experiments()[dataset].families:
             own = registered[dataset].only_nodes_with_namespaces([f"{dataset}.{family}"])
-            shared = {"train_set", "validation_set", "test_set", "extractor", "extractor_record", "real_accuracy"}
+            shared = {"train_set", "validation_set", "test_set", "split_record"}
+            shared |= {"extractor", "extractor_record", "real_accuracy"}
             free = {name for name in own.inputs() if not name.startswith("params:")}
             assert free == {f"{dataset}.{name}" for name in shared} | {f"{dataset}.{family}.checkpoints"}
 

@@ -67,6 +67,11 @@ def test_expansion_leaves_its_input_alone_and_shares_nothing() -> None:
     [
         ({"generatoin": {}}, "unknown parameter 'generatoin'; did you mean 'generation'"),
         ({"b": {"sorce": {}}}, "unknown parameter 'b.sorce'; did you mean 'b.source'"),
+        ({"vae": 3}, "the parameter vae must be a block of keys, got 3"),
+        ({"b": {"vae": 3}}, "the parameter b.vae must be a block of keys, got 3"),
+        ({"training": "fast"}, "the parameter training must be a block of keys, got 'fast'"),
+        ({"seed": -1}, "seed must be a whole number"),
+        ({"seed": "x"}, "seed must be a whole number"),
         ({"vea": {}}, "unknown parameter 'vea'; did you mean 'vae'"),
     ],
 )
@@ -82,6 +87,8 @@ def test_unknown_parameters_are_named_with_the_nearest_known(extra: dict, messag
         ({"a": {"kind": "smell"}}, "a.kind is 'smell'; there is image"),
         ({"a": {"kind": "image", "families": ["vea"]}}, "'vea'; did you mean 'vae'"),
         ({"a": {"kind": "image", "familis": []}}, "needs the keys kind and families"),
+        ({"a": {"kind": "image", "families": "gmm"}}, "a.families must be all or a list such as"),
+        ({"a": {"kind": "image", "families": None}}, "a.families must be all or a list such as"),
         ({"a": ["image"]}, "needs the keys kind and families"),
         ({"train": {"kind": "image"}}, "'train' cannot name a dataset"),
         ({"vae": {"kind": "image"}}, "'vae' cannot name a dataset"),

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -314,3 +315,32 @@ def test_a_bad_folder_of_pictures_leaves_earlier_results_alone(fresh_project: Pa
     runs = tracked(fresh_project)["ingest preprocess"]
     assert [run.info.status for run in runs] == ["FAILED", "FINISHED"]
     assert "3.png" in runs[0].data.tags["error"]
+
+
+def test_mistakes_in_files_end_in_one_message(fresh_project: Path, kedro: Run) -> None:
+    file = fresh_project / "conf/base/parameters/vae.yml"
+    file.write_text("vae:\n  model: {beta: 1\n  training:\n")
+    done = kedro(fresh_project, *TEST, code=1)
+    assert "configuration cannot be read" in done.stderr and "Traceback" not in done.stderr
+    done = kedro(fresh_project, "run", "--env", "nosuch", code=1)
+    assert "Traceback" not in done.stderr
+
+
+def test_threads_are_refused(fresh_project: Path, kedro: Run) -> None:
+    done = kedro(fresh_project, *TEST, "--pipeline", "ingest", "--runner", "ThreadRunner", code=1)
+    assert "no run could be repeated" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_an_interrupted_run_is_marked_killed(fresh_project: Path, kedro: Run) -> None:
+    kedro(fresh_project, *TEST, "--pipelines", "ingest,preprocess")
+    long = ["--pipeline", "train_vae", "--params", "vae.training.steps=1000000"]
+    command = [sys.executable, "-m", "kedro", *TEST, *long]
+    process = subprocess.Popen(command, cwd=fresh_project, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if "mnist.vae.fit" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=120)
+    assert process.returncode == 130 and "Interrupted" in rest and "Traceback" not in rest
+    runs = tracked(fresh_project)
+    assert runs["mnist.vae"][0].info.status == runs["train_vae"][0].info.status == "KILLED"

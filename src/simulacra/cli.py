@@ -7,11 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from kedro.config import MissingConfigException
 from kedro.framework.cli.project import run as kedro_run
+from kedro.io import DatasetError
 from kedro.validation.exceptions import ParameterValidationError
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from simulacra.errors import SimulacraError
 from simulacra.experiments import CONF_SOURCE, STAGES, load_experiments, unknown
+from simulacra.settings import HOOKS
+from simulacra.tracking import TrackingHooks
 
 
 @click.group(name="simulacra")
@@ -59,6 +65,14 @@ def told_plainly(function: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
+        except KeyboardInterrupt as interruption:
+            for hooks in HOOKS:
+                if isinstance(hooks, TrackingHooks):
+                    hooks.abandon()
+            click.echo(
+                "\nInterrupted; the same command goes on from the last checkpoint, if one was written.", err=True
+            )
+            raise click.exceptions.Exit(130) from interruption
         except Exception as error:
             message = mistake(error)
             if message is None:
@@ -70,13 +84,24 @@ def told_plainly(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def mistake(error: BaseException | None) -> str | None:
     """Return the message of the user's mistake behind an error; None where there is none."""
+    if (said := _behind(error)) is not None:
+        return str(said)
     while error is not None:
-        if isinstance(error, SimulacraError):
-            return str(error)
         if isinstance(error, ParameterValidationError):
             return bad_parameters(str(error))
+        if isinstance(error, YAMLError | OmegaConfBaseException | MissingConfigException):
+            return f"the configuration cannot be read: {error}"
+        if isinstance(error, DatasetError):
+            return f"{error}\nRun the stage that makes this file again, and see that its folder can be written to."
         error = error.__cause__
     return None
+
+
+def _behind(error: BaseException | None) -> SimulacraError | None:
+    """Return the SimulacraError among an error and its causes."""
+    while error is not None and not isinstance(error, SimulacraError):
+        error = error.__cause__
+    return error
 
 
 def bad_parameters(report: str) -> str:

@@ -1,7 +1,7 @@
 """What surrounds every run: a look at its inputs before it, the leaderboard and the next commands after it."""
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
 
@@ -34,12 +34,17 @@ class ProjectHooks:
 
     # First of all hooks, so that a run that cannot begin is not tracked as one that began.
     @hook_impl(tryfirst=True)
-    def before_pipeline_run(self, pipeline: "Pipeline", catalog: "DataCatalog") -> None:
-        """Refuse a run whose free inputs are missing.
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: "Pipeline", catalog: "DataCatalog") -> None:
+        """Refuse a run whose free inputs are missing, or that could not be repeated.
 
         Raises:
             SimulacraError: naming the first missing input and the command that makes it.
         """
+        if "ThreadRunner" in str(run_params["runner"]):
+            raise SimulacraError(
+                "ThreadRunner lets trainings share one random generator, so no run could be repeated; "
+                "use SequentialRunner or ParallelRunner"
+            )
         for name in sorted(pipeline.inputs()):
             if name.startswith("params:"):
                 if name not in catalog:

@@ -17,7 +17,7 @@ from simulacra.pipelines.report import pipeline as report
 from simulacra.pipelines.train import pipeline as train
 
 DATASET_WIDE = {
-    *("train_set", "validation_set", "test_set", "extractor", "extractor_record", "real_accuracy"),
+    *("train_set", "validation_set", "test_set", "split_record", "extractor", "extractor_record", "real_accuracy"),
     *("params:experiment", "params:generation", "params:evaluation", "params:augmentation"),
 }
 """What the pipelines of a family read from its dataset's namespace rather than from their own."""

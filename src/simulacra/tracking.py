@@ -108,6 +108,10 @@ class TrackingHooks:
         """Close every run that is still open."""
         self._finish(parent="FINISHED", children="FINISHED")
 
+    def abandon(self) -> None:
+        """Mark every run that is still open as killed; for an interruption, of which Kedro tells no hook."""
+        self._finish(parent="KILLED", children="KILLED")
+
     def _open(
         self, run_params: dict[str, Any], catalog: "DataCatalog", pipeline: "Pipeline", families: list[str]
     ) -> None:

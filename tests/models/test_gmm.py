@@ -105,3 +105,11 @@ def test_samples_have_the_model_s_moments() -> None:
 def test_too_few_rows_are_named() -> None:
     with pytest.raises(SimulacraError, match=r"3 rows are too few for 4 components"):
         fit(ImageSet(DATA.images[:3]), pca_dim=1, components=(4,))
+
+
+@pytest.mark.parametrize("covariance", ["full", "tied", "diag"])
+def test_free_parameters_are_counted_as_scikit_learn_counts_them(covariance: str) -> None:
+    model = fit(ImageSet(DATA.images), pca_dim=4, components=(3,), covariance=covariance)
+    reference = Reference(3, covariance_type=covariance)
+    reference.means_ = np.zeros((3, 4))
+    assert model.n_parameters() == reference._n_parameters() + 64 + 4 * 64 + 1

@@ -29,6 +29,11 @@ SPLIT = stratified_split(fabricate_images(n=300, size=10, channels=1, n_classes=
 TRAIN, VALIDATION, TEST = SPLIT.train, SPLIT.validation, SPLIT.test
 
 
+def trained(model: GaussianMixture) -> dict[str, Any]:
+    """The training record of a model that was fitted to the training split."""
+    return {"train_sha256": TRAIN.fingerprint(), "model_sha256": model.fingerprint()}
+
+
 @pytest.fixture(scope="module")
 def extractor() -> tuple[Any, dict[str, Any]]:
     return train_extractor(TRAIN, VALIDATION, TEST, EVALUATION, 0)
@@ -90,7 +95,9 @@ def test_floor_and_noise_share_the_families_passport(
 ) -> None:
     floor, noise = evaluate_baselines(*extractor, VALIDATION, TEST, GENERATION, EVALUATION, 0)
     samples, record, cost = generate(model, GENERATION, 0)
-    family = evaluate(model, samples, record, {}, *extractor, VALIDATION, TEST, GENERATION, EVALUATION)
+    family = evaluate(
+        model, samples, record, trained(model), SPLIT.record(), *extractor, VALIDATION, TEST, GENERATION, EVALUATION
+    )
     assert floor["passport_id"] == noise["passport_id"] == family["passport_id"]
     assert floor["passport"]["n_real"] == floor["passport"]["n_generated"] == 60
     assert floor["metrics"]["fd_classifier"]["value"] < noise["metrics"]["fd_classifier"]["value"]
@@ -104,8 +111,10 @@ def test_real_images_as_samples_score_like_the_floor(
 ) -> None:
     """The test split itself, handed in as samples, has distance zero and full precision and recall."""
     samples = ImageSet(np.concatenate([TEST.images, TEST.images]), np.concatenate([TEST.labels] * 2), TEST.class_names)
-    record = {"n": 60, "seeds": [0, 1]}
-    family = evaluate(model, samples, record, {}, *extractor, VALIDATION, TEST, GENERATION, EVALUATION)
+    record = {"n": 60, "seeds": [0, 1], "model_sha256": model.fingerprint()}
+    family = evaluate(
+        model, samples, record, trained(model), SPLIT.record(), *extractor, VALIDATION, TEST, GENERATION, EVALUATION
+    )
     assert family["metrics"]["fd_classifier"]["value"] == pytest.approx(0, abs=1e-6)
     assert all(family["metrics"][key]["value"] == 1 for key in ("precision", "recall", "coverage"))
 
@@ -130,3 +139,23 @@ def test_the_record_of_a_fit_says_what_it_cost_and_how_to_repeat_it(tmp_path: Pa
     assert record["command"] == "kedro run --namespaces mnist.gmm --params seed=3"
     assert record["parameters"] == model.n_parameters() and record["train_seconds"] > 0
     assert record["peak_memory_mib"] > 50 and history["name"].tolist() == ["bic"]
+
+
+def test_a_stale_model_and_stale_samples_are_refused(
+    extractor: tuple[Any, dict[str, Any]], model: GaussianMixture
+) -> None:
+    samples, record, _ = generate(model, GENERATION, 0)
+    rest = (*extractor, VALIDATION, TEST, GENERATION, EVALUATION)
+    other = trained(model) | {"train_sha256": TEST.fingerprint()}
+    with pytest.raises(SimulacraError, match="gmm was fitted to another split"):
+        evaluate(model, samples, record, other, SPLIT.record(), *rest)
+    with pytest.raises(SimulacraError, match="samples of gmm are an older model's"):
+        evaluate(model, samples, record | {"model_sha256": "0"}, trained(model), SPLIT.record(), *rest)
+
+
+def test_too_few_samples_a_seed_are_refused(extractor: tuple[Any, dict[str, Any]], model: GaussianMixture) -> None:
+    samples, record, _ = generate(model, GenerationConfig(n=25, n_seeds=2), 0)
+    with pytest.raises(SimulacraError, match="25 samples a seed where 60 are compared"):
+        evaluate(
+            model, samples, record, trained(model), SPLIT.record(), *extractor, VALIDATION, TEST, GENERATION, EVALUATION
+        )

@@ -1,5 +1,6 @@
 """The one interface of a generative family."""
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -84,6 +85,14 @@ class GenerativeModel(ABC):
     def n_parameters(self) -> int:
         """Count the learnt numbers."""
         return sum(array.size for array in self.tensors().values())
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of everything learnt, hexadecimal."""
+        digest = hashlib.sha256()
+        for key, array in sorted(self.tensors().items()):
+            digest.update(f"{key} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     def save(self, folder: Path) -> None:
         """Write `model.json` and `tensors.safetensors` into an existing folder."""

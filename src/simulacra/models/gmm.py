@@ -185,6 +185,18 @@ class GaussianMixture(GenerativeModel):
             terms.append(np.log(weight) - log_det - 0.5 * (np.square(whitened).sum(0) + len(mean) * np.log(2 * np.pi)))
         return np.asarray(logsumexp(terms, axis=0))
 
+    def n_parameters(self) -> int:
+        """Count the learnt numbers; a covariance matrix has as many as its shape leaves free."""
+        dim = len(self._arrays["axes"])
+        shared = self._arrays["mean"].size + self._arrays["axes"].size + 1
+        of_covariance = dim if self.config.covariance == "diag" else dim * (dim + 1) // 2
+        total = 0
+        for key, weights in self._arrays.items():
+            if key.endswith(".weights"):
+                covariances = 1 if self.config.covariance == "tied" else len(weights)
+                total += len(weights) - 1 + len(weights) * dim + covariances * of_covariance
+        return int(shared + total)
+
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Return subspace and mixtures."""
         return self._arrays

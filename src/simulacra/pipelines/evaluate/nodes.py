@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from simulacra.errors import SimulacraError
 from simulacra.pipelines.annotations import GenerativeModel, ImageClassifier, ImageSet
 from simulacra.pipelines.config import EvaluationConfig, GenerationConfig
 from simulacra.pipelines.generate.nodes import sample_seeds
@@ -53,6 +54,7 @@ def evaluate(
     samples: ImageSet,
     generation_record: dict[str, Any],
     training_record: dict[str, Any],
+    split_record: dict[str, Any],
     extractor: ImageClassifier,
     extractor_record: dict[str, Any],
     validation_set: ImageSet,
@@ -60,7 +62,16 @@ def evaluate(
     generation: GenerationConfig,
     evaluation: EvaluationConfig,
 ) -> dict[str, Any]:
-    """Return the metrics record of one family."""
+    """Return the metrics record of one family.
+
+    Raises:
+        SimulacraError: where the model was fitted to another split than today's, some of whose test rows it may have
+            seen, or the samples are another model's.
+    """
+    if training_record["train_sha256"] != split_record["splits"]["train"]["fingerprint"]:
+        raise SimulacraError(f"{model.name} was fitted to another split of the data; run `kedro run --pipeline train`")
+    if generation_record["model_sha256"] != training_record["model_sha256"]:
+        raise SimulacraError(f"the samples of {model.name} are an older model's; run `kedro run --pipeline generate`")
     judge = _judge(extractor, extractor_record, validation_set, test_set, generation, evaluation)
     return judge.family(model, samples, generation_record["seeds"], ema=training_record.get("ema"))
 

@@ -30,6 +30,6 @@ def create_dataset_pipeline() -> Pipeline:
 
 def create_family_pipeline() -> Pipeline:
     """Return samples, model, extractor → metrics."""
-    own = ["model", "samples", "generation_record", "training_record"]
+    own = ["model", "samples", "generation_record", "training_record", "split_record"]
     shared = ["extractor", "extractor_record", "validation_set", "test_set", "params:generation", "params:evaluation"]
     return Pipeline([Node(evaluate, [*own, *shared], "metrics", name="evaluate", tags="evaluate")])

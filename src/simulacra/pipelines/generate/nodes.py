@@ -21,7 +21,7 @@ def generate(
     sets = [model.sample(generation.n, seed=each) for each in seeds]
     elapsed = time.perf_counter() - began
     samples = sets[0].joined_with(sets[1:])
-    record = {"n": generation.n, "seeds": seeds, "sha256": samples.fingerprint()}
+    record = {"n": generation.n, "seeds": seeds, "sha256": samples.fingerprint(), "model_sha256": model.fingerprint()}
     return samples, record, {"sample_ms": 1000 * elapsed / len(samples)}
 
 

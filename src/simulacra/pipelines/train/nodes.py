@@ -32,6 +32,8 @@ def fit(
         "parameters": model.n_parameters(),
         "peak_memory_mib": _peak_memory_mib(),
         "seed": seed,
+        "train_sha256": train_set.fingerprint(),
+        "model_sha256": model.fingerprint(),
         "command": f"kedro run --namespaces {experiment['dataset']}.{config.family}{experiment['options']}",
         **{key: value for key, value in history.facts.items() if key != "seconds"},
     }
