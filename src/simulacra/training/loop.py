@@ -82,8 +82,8 @@ def train(
         module.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     ema = Ema(module, config.ema_decay) if config.ema_decay else None
-    identity = _identity(module, data, config, seed) | {"validation": validation and validation.fingerprint()[:16]}
     folder = checkpoints if config.checkpoint_minutes else None
+    identity = _identity(module, data, validation, config, seed) if folder else {}
     run = _resumed(folder, module, optimizer, ema, identity) if folder and config.resume else _Run()
     saved, began = time.monotonic(), time.monotonic() - run.seconds
 
@@ -189,12 +189,15 @@ def _note_best(run: _Run, module: nn.Module, loss: float, *, keep: bool) -> None
             run.best_state = {key: value.clone() for key, value in module.state_dict().items()}
 
 
-def _identity(module: Trainable, data: ImageSet, config: TrainingConfig, seed: int) -> dict[str, Any]:
+def _identity(
+    module: Trainable, data: ImageSet, validation: ImageSet | None, config: TrainingConfig, seed: int
+) -> dict[str, Any]:
     """Return what must be equal for a checkpoint to be gone on from."""
     shapes = [(key, tuple(value.shape)) for key, value in module.state_dict().items()]
     free = {"checkpoint_minutes", "resume", "device"}
     return {
         "data": data.fingerprint()[:16],
+        "validation": validation and validation.fingerprint()[:16],
         "settings": module.settings(),
         "architecture": hashlib.sha256(repr(shapes).encode()).hexdigest()[:16],
         "seed": seed,
