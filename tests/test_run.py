@@ -166,6 +166,10 @@ def test_a_failing_family_marks_its_own_child_only(finished_project: Path, tmp_p
         (["--params", "vea.model.width=3"], "unknown parameter 'vea'; did you mean 'vae'"),
         (["--params", "mnist.split.train=0.9"], "mnist.split: train + validation + test must be 1"),
         (["--params", "mnist.source.type=nmist"], "mnist.source: Input tag 'nmist'"),
+        (["--params", "gmm.model.components=[0]"], "mnist.gmm.model.components.0: Input should be greater than 0"),
+        (["--from-nodes", "mnist.splitt"], "nothing to run: Pipeline does not contain nodes named ['mnist.splitt']"),
+        (["--tags", "nosuch"], "nothing to run: Pipeline contains no nodes"),
+        (["--runner", "FooRunner"], "there is no runner 'FooRunner'"),
     ],
 )
 def test_mistakes_on_the_command_line_end_in_one_message(
@@ -181,7 +185,9 @@ def test_mistakes_on_the_command_line_end_in_one_message(
 def test_a_stage_without_its_input_names_the_command_that_makes_it(fresh_project: Path, kedro: Run) -> None:
     done = kedro(fresh_project, *TEST, "--pipeline", "generate", code=1)
     assert "mnist.gmm.model is not there yet" in done.stderr
-    assert "kedro run --pipeline train --namespaces mnist" in done.stderr
+    assert "make it by `kedro run --namespaces mnist --env test`" in done.stderr
+    done = kedro(fresh_project, *TEST, "--pipeline", "preprocess", code=1)
+    assert "make it by `kedro run --pipeline ingest --namespaces mnist --env test`" in done.stderr
     assert not (fresh_project / "data/test/mlflow.db").exists()
 
 
@@ -302,8 +308,8 @@ def test_a_bad_folder_of_pictures_leaves_earlier_results_alone(fresh_project: Pa
     root = fresh_project / "pictures"
     for shade, name in enumerate(("cat", "dog")):
         (root / name).mkdir(parents=True)
-        for number in range(20):
-            Image.new("L", (16, 16), 10 * number + shade).save(root / name / f"{number}.png")
+        for number in range(60):
+            Image.new("L", (16, 16), 4 * number + shade).save(root / name / f"{number}.png")
     source = f"image_folder.source.path={root},image_folder.source.size=8"
     command = (*TEST, "--pipelines", "ingest,preprocess", "--namespaces", "image_folder", "--params", source)
     kedro(fresh_project, *command)
@@ -324,6 +330,14 @@ def test_mistakes_in_files_end_in_one_message(fresh_project: Path, kedro: Run) -
     assert "configuration cannot be read" in done.stderr and "Traceback" not in done.stderr
     done = kedro(fresh_project, "run", "--env", "nosuch", code=1)
     assert "Traceback" not in done.stderr
+    file.write_text("vae: {}\n")
+    (fresh_project / "conf/base/parameters/gmm.yml").write_text("gmm:\n  training:\n")
+    done = kedro(fresh_project, *TEST, "--pipeline", "ingest", code=1)
+    assert "gmm.training must be a block of keys" in done.stderr and "Traceback" not in done.stderr
+    (fresh_project / "conf/base/parameters/gmm.yml").write_text("gmm: {}\n")
+    (fresh_project / "conf/test/mlflow.yml").write_text("experimnt: mine\n")
+    done = kedro(fresh_project, *TEST, "--pipeline", "ingest", code=1)
+    assert "mlflow.yml: experimnt: Extra inputs are not permitted" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_threads_are_refused(fresh_project: Path, kedro: Run) -> None:

@@ -1,9 +1,12 @@
 """Project commands: Kedro's own `run`, with datasets chosen by namespace and mistakes told in one line."""
 
+import errno
 import functools
 import os
 import re
 from collections.abc import Callable
+from functools import reduce
+from operator import add
 from typing import Any
 
 import click
@@ -18,6 +21,9 @@ from simulacra.errors import SimulacraError
 from simulacra.experiments import CONF_SOURCE, STAGES, load_experiments, unknown
 from simulacra.settings import HOOKS
 from simulacra.tracking import TrackingHooks
+
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOTDIR)
+"""What the operating system says where the user, and not a bug, keeps a file from being written."""
 
 
 @click.group(name="simulacra")
@@ -52,6 +58,31 @@ def choose(options: dict[str, Any]) -> dict[str, Any]:
     elif not namespaces and stages & set(pipelines):
         namespaces = [next(iter(experiments))]
     return options | {"pipeline": "", "pipelines": pipelines, "namespaces": namespaces}
+
+
+def refuse_empty_cut(options: dict[str, Any]) -> None:
+    """Cut the pipelines as Kedro will, so that a name it does not know is told as the mistake it is.
+
+    Raises:
+        SimulacraError: for a node, tag, dataset or runner that does not exist, or where the options leave no node.
+    """
+    from kedro.framework.project import pipelines
+    from kedro.utils import load_obj
+
+    whole = reduce(add, (pipelines[name] for name in options["pipelines"] or ["__default__"]))
+    names = ("tags", "from_nodes", "to_nodes", "node_names", "from_inputs", "to_outputs")
+    cut = {name: options[name] or None for name in names}
+    try:
+        whole.filter(**cut, node_namespaces=options["namespaces"] or None)
+    except ValueError as error:
+        raise SimulacraError(f"nothing to run: {error}") from error
+    if options["runner"]:
+        try:
+            load_obj(options["runner"], "kedro.runner")
+        except (AttributeError, ImportError, ValueError) as error:
+            raise SimulacraError(
+                f"there is no runner {options['runner']!r}; use SequentialRunner or ParallelRunner"
+            ) from error
 
 
 def _children(dataset: str, families: tuple[str, ...]) -> list[str]:
@@ -91,9 +122,11 @@ def mistake(error: BaseException | None) -> str | None:
             return bad_parameters(str(error))
         if isinstance(error, YAMLError | OmegaConfBaseException | MissingConfigException):
             return f"the configuration cannot be read: {error}"
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            return f"{error.filename or 'the data folder'} cannot be written: {error.strerror}"
         if isinstance(error, DatasetError):
             return f"{error}\nRun the stage that makes this file again, and see that its folder can be written to."
-        error = error.__cause__
+        error = error.__cause__ or error.__context__
     return None
 
 
@@ -131,7 +164,9 @@ def run(**options: Any) -> Any:
     if options["conf_source"]:
         os.environ[CONF_SOURCE] = str(options["conf_source"])
     assert kedro_run.callback is not None  # noqa: S101
-    return kedro_run.callback(**choose(options))
+    chosen = choose(options)
+    refuse_empty_cut(chosen)
+    return kedro_run.callback(**chosen)
 
 
 cli.add_command(

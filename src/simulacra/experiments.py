@@ -20,6 +20,9 @@ SECTIONS = ("split", "generation", "evaluation", "augmentation")
 """Top-level parameter blocks of which every dataset has its own copy."""
 SHARED = ("seed", "training", *SECTIONS)
 
+INNER_BLOCKS = ("model", "training", "classifier")
+"""Keys within a block that hold a block themselves."""
+
 MAX_SEED = 2**20
 """Seeds of parts are multiples of the run's seed, and every generator must take them."""
 
@@ -198,8 +201,10 @@ def _refuse_wrong_types(parameters: Mapping[str, Any], experiments: Mapping[str,
         if isinstance(blocks[name], Mapping):
             blocks |= {f"{name}.{key}": value for key, value in blocks[name].items()}
     for key, value in blocks.items():
-        if not isinstance(value, Mapping):
-            raise SimulacraError(f"the parameter {key} must be a block of keys, got {value!r}")
+        inner = {name: value[name] for name in INNER_BLOCKS if name in value} if isinstance(value, Mapping) else {}
+        for name, block in {key: value, **{f"{key}.{name}": block for name, block in inner.items()}}.items():
+            if not isinstance(block, Mapping):
+                raise SimulacraError(f"the parameter {name} must be a block of keys, got {block!r}")
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:

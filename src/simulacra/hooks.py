@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from kedro.framework.hooks import hook_impl
 
 from simulacra.errors import SimulacraError
-from simulacra.experiments import STAGES
-from simulacra.tracking import tracking_uri
+from simulacra.experiments import STAGES, command_options
+from simulacra.tracking import TrackingConfig
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -25,12 +25,14 @@ class ProjectHooks:
 
     def __init__(self) -> None:
         self._nodes = self._started = 0
-        self._tracking_uri = ""
+        self._tracking_uri = self._options = ""
 
     @hook_impl
     def after_context_created(self, context: "KedroContext") -> None:
-        """Remember where the runs are tracked."""
-        self._tracking_uri = tracking_uri(context.config_loader["mlflow"])
+        """Remember where the runs are tracked, and the options that further commands should share."""
+        loader = context.config_loader
+        self._tracking_uri = TrackingConfig.parse(loader["mlflow"]).tracking_uri
+        self._options = command_options(loader.runtime_params or {}, context.env)
 
     # First of all hooks, so that a run that cannot begin is not tracked as one that began.
     @hook_impl(tryfirst=True)
@@ -53,7 +55,8 @@ class ProjectHooks:
                         "give it in conf/base/parameters/datasets.yml or by --params"
                     )
             elif not catalog.exists(name):
-                raise SimulacraError(f"{name} is not there yet; make it by `{_command_for(name)}`")
+                command = _command_for(name, catalog) + self._options
+                raise SimulacraError(f"{name} is not there yet; make it by `{command}`")
         self._nodes, self._started = len(pipeline.nodes), 0
 
     @hook_impl
@@ -76,8 +79,9 @@ class ProjectHooks:
         for dataset in datasets:
             _show_leaderboard(console, catalog, dataset)
         for dataset in stale:
-            command = f"kedro run --pipeline report --namespaces {dataset}"
-            console.print(f"\nLeaderboard and report of {dataset} are older than this run; renew them by:\n  {command}")
+            command = f"kedro run --pipeline report --namespaces {dataset}{self._options}"
+            console.print(f"\nLeaderboard and report of {dataset} are older than this run; renew them by:")
+            console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False)
         if datasets:
             local = self._tracking_uri.startswith("sqlite:")
             compare = f"mlflow ui --backend-store-uri {self._tracking_uri}" if local else f"open {self._tracking_uri}"
@@ -97,12 +101,14 @@ def _show_leaderboard(console: "Console", catalog: "DataCatalog", dataset: str) 
     console.print(f"Report: {page}", highlight=False, soft_wrap=True, markup=False)
 
 
-def _command_for(name: str) -> str:
-    """Return the command whose stage makes a dataset."""
+def _command_for(name: str, catalog: "DataCatalog") -> str:
+    """Return the command that makes a dataset: its stage, or everything where the stage lacks something itself."""
     from kedro.framework.project import pipelines
 
     namespace = name.split(".", maxsplit=1)[0]
     for stage in STAGES:
-        if stage in pipelines and name in pipelines[stage].all_outputs():
-            return f"kedro run --pipeline {stage} --namespaces {namespace}"
+        if name in pipelines[stage].all_outputs():
+            needed = pipelines[stage].only_nodes_with_namespaces([namespace]).inputs()
+            ready = all(each.startswith("params:") or catalog.exists(each) for each in needed)
+            return f"kedro run{f' --pipeline {stage}' if ready else ''} --namespaces {namespace}"
     return "kedro run"

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from simulacra.errors import SimulacraError
 from simulacra.experiments import flat
 
 if TYPE_CHECKING:
@@ -36,6 +38,30 @@ FAMILY_DEPTH = 2
 """A namespace of so many parts, `<dataset>.<family>`, has a child run of its own."""
 
 
+class TrackingConfig(BaseModel):
+    """The content of mlflow.yml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tracking_uri: str = Field("sqlite:///mlflow.db", description="store; MLFLOW_TRACKING_URI comes before it")
+    experiment: str = Field("simulacra", min_length=1, description="MLflow experiment of all runs")
+    timeout: int = Field(5, ge=1, description="seconds that an unreachable server may cost at one call")
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> "TrackingConfig":
+        """Return the checked content, with MLFLOW_TRACKING_URI in its place where it is set.
+
+        Raises:
+            SimulacraError: for an unknown key or a wrong type; names it.
+        """
+        try:
+            config = cls.model_validate(raw)
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            raise SimulacraError(f"mlflow.yml: {wrong}; it has the keys {', '.join(cls.model_fields)}") from error
+        return config.model_copy(update={"tracking_uri": os.environ.get("MLFLOW_TRACKING_URI") or config.tracking_uri})
+
+
 class TrackingHooks:
     """Sends parameters, metrics, curves and files to MLflow; where it does not answer, the run goes on without it."""
 
@@ -44,14 +70,14 @@ class TrackingHooks:
         self._runs: dict[str, str] = {}
         self._nodes_left: Counter[str] = Counter()
         self._began: dict[str, float] = {}
-        self._settings: dict[str, Any] = {}
+        self._settings = TrackingConfig()
         self._environment = ""
         self._project = Path()
 
     @hook_impl
     def after_context_created(self, context: "KedroContext") -> None:
         """Read mlflow.yml."""
-        self._settings = context.config_loader["mlflow"]
+        self._settings = TrackingConfig.parse(context.config_loader["mlflow"])
         self._environment = str(context.env or "local")
         self._project = Path(context.project_path)
 
@@ -251,31 +277,26 @@ class TrackingHooks:
             logger.warning("MLflow tracking is off for the rest of this run: %s: %s", type(error).__name__, error)
 
 
-def tracking_uri(settings: Mapping[str, Any]) -> str:
-    """Return where runs are tracked: MLFLOW_TRACKING_URI, else what mlflow.yml says."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or str(settings["tracking_uri"])
-
-
-def _connect(settings: Mapping[str, Any], project: Path) -> "tuple[MlflowClient, str]":
+def _connect(settings: TrackingConfig, project: Path) -> "tuple[MlflowClient, str]":
     """Return a client and the experiment's id; a relative sqlite path lies in the project."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(settings["timeout"]))
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(settings.timeout))
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     for noisy in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     from mlflow.tracking import MlflowClient
 
-    uri = tracking_uri(settings)
+    uri = settings.tracking_uri
     local = uri.startswith("sqlite:///") and not uri.startswith("sqlite:////")
     if local:
         uri = f"sqlite:///{project / uri.removeprefix('sqlite:///')}"
     client = MlflowClient(uri)
-    found = client.get_experiment_by_name(settings["experiment"])
+    found = client.get_experiment_by_name(settings.experiment)
     if found is not None:
         return client, str(found.experiment_id)
     place = (project / "mlruns").as_uri() if local else None
-    return client, str(client.create_experiment(settings["experiment"], artifact_location=place))
+    return client, str(client.create_experiment(settings.experiment, artifact_location=place))
 
 
 def _namespace(node: "Node") -> str:

@@ -71,6 +71,15 @@ def test_mix_repeats_the_real_rows_to_their_share(share: float) -> None:
     mixed = mix(real, synthetic, share)
     assert (len(mixed) - 60) / len(mixed) == pytest.approx(share, abs=0.05)
     assert (mixed.images[:6] == real.images).all() and (mixed.images[-60:] == synthetic.images).all()
+    assert mixed.labels is not None and (mixed.labels[-60:] == synthetic.labels).all()
+
+
+def test_mix_repeats_the_synthetic_rows_where_they_are_the_scarcer() -> None:
+    real, synthetic = TRAIN.take(range(60)), TRAIN.take(range(100, 110))
+    mixed = mix(real, synthetic, 0.25)
+    assert 60 / len(mixed) == pytest.approx(0.25, abs=0.01)
+    assert (mixed.images[:60] == real.images).all()
+    assert np.unique(mixed.images[60:], axis=0).shape == np.unique(synthetic.images, axis=0).shape
 
 
 def test_a_classifier_learns_saves_and_loads(tmp_path) -> None:

@@ -36,6 +36,29 @@ def test_elbo_is_a_lower_bound_of_the_likelihood_by_quadrature(likelihood: str) 
     assert elbo == pytest.approx(log_p, abs=1.0)
 
 
+def test_conditional_elbo_is_a_lower_bound_under_the_class_s_own_prior() -> None:
+    with seeded(0):
+        net = VAENetwork(VAEConfig(width=4, levels=1, latent_dim=1, likelihood="bernoulli"), (1, 2, 2), 2)
+    net.prior_mean.data = torch.tensor([[-2.0], [1.5]])
+    net.prior_log_variance.data = torch.tensor([[0.6], [-1.0]])
+    x = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).expand(1, 1, 2, 2)
+    with torch.inference_mode():
+        z = torch.linspace(-12, 12, 20_001)[:, None]
+        for label, (mean, scale) in enumerate([(-2.0, np.exp(0.3)), (1.5, np.exp(-0.5))]):
+            y = torch.full((len(z),), label)
+            prior = torch.distributions.Normal(mean, scale).log_prob(z[:, 0])
+            joint = net.log_likelihood(x.expand(len(z), -1, -1, -1), net.decode(z, y)) + prior
+            log_p = float(torch.logsumexp(joint.double(), 0)) + np.log(24 / 20_000)
+            q_mean, q_log_variance = net.encode(x, y[:1])
+            q = torch.distributions.Normal(q_mean[0, 0], torch.exp(0.5 * q_log_variance[0, 0]))
+            log_q = q.log_prob(z[:, 0])
+            # log p(x) − ELBO is KL(q ‖ p(z | x)), here summed over the grid.
+            gap = float((log_q.exp() * (log_q - (joint - log_p))).double().sum() * 24 / 20_000)
+            reconstruction, kl = net.elbo_terms(x.expand(20_000, -1, -1, -1), torch.full((20_000,), label))
+            elbo = float((reconstruction - kl).double().mean())
+            assert gap > 0.01 and elbo == pytest.approx(log_p - gap, abs=0.02)
+
+
 def test_bounds_of_all_binary_images_sum_to_at_most_one() -> None:
     net = network(likelihood="bernoulli")
     outcomes = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=4))).reshape(16, 1, 2, 2)

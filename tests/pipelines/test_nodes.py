@@ -13,10 +13,12 @@ from simulacra.data.image_set import ImageSet
 from simulacra.data.split import stratified_split
 from simulacra.errors import SimulacraError
 from simulacra.models.gmm import GaussianMixture, GMMConfig
+from simulacra.models.vae import VAE, VAEConfig
 from simulacra.pipelines.augment.nodes import train_on_real, try_augmentation
 from simulacra.pipelines.config import EvaluationConfig, FamilyConfig, GenerationConfig
 from simulacra.pipelines.evaluate.nodes import evaluate, evaluate_baselines, train_extractor
 from simulacra.pipelines.generate.nodes import generate
+from simulacra.pipelines.preprocess.nodes import split
 from simulacra.pipelines.train.nodes import fit
 from simulacra.training.config import TrainingConfig
 
@@ -119,9 +121,36 @@ def test_real_images_as_samples_score_like_the_floor(
     assert all(family["metrics"][key]["value"] == 1 for key in ("precision", "recall", "coverage"))
 
 
-def test_too_few_images_are_refused(extractor: tuple[Any, dict[str, Any]]) -> None:
-    with pytest.raises(SimulacraError, match="only 5 images can be compared"):
-        evaluate_baselines(*extractor, VALIDATION.take(range(5)), TEST.take(range(5)), GENERATION, EVALUATION, 0)
+@pytest.mark.parametrize(
+    ("n", "generation", "evaluation", "message"),
+    [
+        (40, GENERATION, EVALUATION, r"the test split has \d images: bring more data or raise split.test"),
+        (300, GenerationConfig(n=10), EVALUATION, "generation.n is 10: raise it"),
+        (300, GENERATION, EvaluationConfig(neighbours=60), "neighbours is 60, but .*: lower neighbours or"),
+    ],
+)
+def test_too_few_images_are_refused_when_they_are_split(
+    n: int, generation: GenerationConfig, evaluation: EvaluationConfig, message: str
+) -> None:
+    with pytest.raises(SimulacraError, match=message):
+        split(fabricate_images(n=n, size=10), SplitConfig(), generation, evaluation)
+
+
+def test_a_model_of_another_split_may_not_augment(model: GaussianMixture) -> None:
+    whole = AUGMENTATION.model_copy(update={"generator_data": "train"})
+    with pytest.raises(SimulacraError, match="gmm was fitted to another split"):
+        try_augmentation(TRAIN.take(range(60)), TEST, {"seeds": []}, model, GMM, whole)
+
+
+def test_bits_of_binary_pixels_have_a_key_of_their_own(extractor: tuple[Any, dict[str, Any]]) -> None:
+    model = VAE(VAEConfig(width=4, latent_dim=2, likelihood="bernoulli"))
+    model.fit(TRAIN, training=TrainingConfig(steps=1))
+    samples, record, _ = generate(model, GENERATION, 0)
+    trained_on = {"train_sha256": TRAIN.fingerprint(), "model_sha256": model.fingerprint()}
+    family = evaluate(
+        model, samples, record, trained_on, SPLIT.record(), *extractor, VALIDATION, TEST, GENERATION, EVALUATION
+    )
+    assert {key for key in family["metrics"] if "bits" in key} == {"elbo_bits_per_dim_binary"}
 
 
 def test_images_without_classes_are_judged_by_their_turns() -> None:

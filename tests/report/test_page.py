@@ -29,7 +29,7 @@ VERDICT = {
     "accuracy_real": 0.81,
     "accuracy_augmented": 0.834,
     "accuracy_all_real": 0.97,
-    "images_per_class": 20,
+    "real_per_class": {"zero": 20, "one": 20},
     "synthetic_per_class": 200,
     "steps": 300,
     "generator_data": "scarce",
@@ -55,7 +55,7 @@ def record(
             "extractor": {"name": "classifier", "sha256": "ab" * 32, "test_accuracy": 0.967},
             "n_real": 1000,
             "n_generated": 1000,
-            "reference_split": "test",
+            "compared": "generated images with the test split",
             "seeds": [0, 1, 2],
         },
         "passport_id": passport,
@@ -186,8 +186,8 @@ def test_page_holds_the_numbers():
 def test_missing_numbers_say_why():
     titles = re.findall(r'<span title="([^"]+)">—</span>', PAGE)
     assert titles.count("not measured on a reference row") == 6
-    assert "this family&#39;s likelihood is a bound: see Bits/dim (ELBO)" in titles
-    assert "this family&#39;s likelihood is exact: see Bits/dim (exact)" in titles
+    assert "this family&#39;s likelihood is another: see Bits/dim (ELBO)" in titles
+    assert "this family&#39;s likelihood is another: see Bits/dim (exact)" in titles
     assert "not measured" in titles
 
 
@@ -243,8 +243,8 @@ def test_headline_says_less_where_it_knows_less():
 
 def test_passport_reads_as_a_sentence():
     assert passport_sentence(RECORDS[0]) == (
-        "1,000 images against 1,000 real test images, seen through classifier features (test accuracy 96.7 %), "
-        "over seeds 0, 1, 2."
+        "1,000 images against 1,000 real ones (generated images with the test split), seen through classifier "
+        "features (test accuracy 96.7 %), over seeds 0, 1, 2."
     )
 
 

@@ -10,6 +10,7 @@ from simulacra.augmentation.classifiers import fit_classifier
 from simulacra.augmentation.config import AugmentationConfig
 from simulacra.augmentation.statistics import paired_bootstrap, verdict
 from simulacra.data.image_set import ImageSet
+from simulacra.data.split import class_counts
 from simulacra.models.base import GenerativeModel
 from simulacra.training.config import TrainingConfig
 
@@ -44,11 +45,11 @@ def draw_scarce(train: ImageSet, per_class: int, seed: int) -> ImageSet:
 
 
 def mix(real: ImageSet, synthetic: ImageSet, real_share: float) -> ImageSet:
-    """Return both sets together, the real rows repeated until they make up `real_share` of the whole."""
-    repeats = max(1, round(len(synthetic) * real_share / (1 - real_share) / len(real)))
-    images = np.concatenate([np.tile(real.images, (repeats, 1, 1, 1)), synthetic.images])
-    assert real.labels is not None and synthetic.labels is not None  # noqa: S101
-    return ImageSet(images, np.concatenate([np.tile(real.labels, repeats), synthetic.labels]), real.class_names)
+    """Return both sets together, the scarcer one repeated until real rows make up about `real_share` of the whole."""
+    wanted = len(synthetic) * real_share / (1 - real_share) / len(real)
+    repeats = [0] * max(1, round(wanted)) + [1] * max(1, round(1 / wanted))
+    parts = [(real, synthetic)[which] for which in repeats]
+    return parts[0].joined_with(parts[1:])
 
 
 def train_on_real(train: ImageSet, test: ImageSet, config: AugmentationConfig, *, seed: int) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def run_trial(
         mixed = mix(scarce, synthesise(scarce, classes, seed), config.real_share)
         augmented.append(_correct(mixed, test, config, seed))
     real = np.array([[digit == "1" for digit in row] for row in baseline["correct"]])
-    return _conclude(baseline, real, np.array(augmented), config)
+    return _conclude(baseline, real, np.array(augmented), config, class_counts(scarce) or {})
 
 
 def not_applicable(reason: str) -> dict[str, Any]:
@@ -105,15 +106,21 @@ def _correct(train: ImageSet, test: ImageSet, config: AugmentationConfig, seed: 
 
 
 def _conclude(
-    baseline: dict[str, Any], real: NDArray[np.bool_], augmented: NDArray[np.bool_], config: AugmentationConfig
+    baseline: dict[str, Any],
+    real: NDArray[np.bool_],
+    augmented: NDArray[np.bool_],
+    config: AugmentationConfig,
+    scarce: dict[str, int],
 ) -> dict[str, Any]:
     interval = paired_bootstrap(real, augmented, confidence=config.confidence)
     conclusion = verdict(interval)
     accuracies = zip(baseline["seeds"], real.mean(1), augmented.mean(1), strict=True)
+    fewest, most = min(scarce.values()), max(scarce.values())
+    real_images = f"{most}" if fewest == most else f"{fewest} to {most}"
     return {
         "verdict": conclusion,
         "reason": (
-            f"With {config.images_per_class} real images a class, adding {config.synthetic_per_class} synthetic ones a "
+            f"With {real_images} real images a class, adding {config.synthetic_per_class} synthetic ones a "
             f"class changes test accuracy by {100 * interval.mean:+.1f} points "
             f"({100 * config.confidence:.0f} % interval {100 * interval.low:+.1f} to {100 * interval.high:+.1f})."
         ),
@@ -124,8 +131,10 @@ def _conclude(
         "accuracy_real": float(real.mean()),
         "accuracy_augmented": float(augmented.mean()),
         "accuracy_all_real": baseline["accuracy_all_real"],
-        "images_per_class": config.images_per_class,
+        "real_per_class": scarce,
         "synthetic_per_class": config.synthetic_per_class,
+        "real_share": config.real_share,
         "steps": config.classifier.training.steps,
         "generator_data": config.generator_data,
+        "generator_steps": config.generator_steps if config.generator_data == "scarce" else None,
     }

@@ -12,6 +12,9 @@ class Metric(NamedTuple):
     decimals: int
 
 
+LIKELIHOODS = ("bits_per_dim", "elbo_bits_per_dim", "bits_per_dim_binary", "elbo_bits_per_dim_binary")
+"""Of these metrics a family has one at most: exact or a bound, of 256 grey levels or of binarised pixels."""
+
 METRICS: dict[str, Metric] = {
     "fd_classifier": Metric("FD (classifier)", "squared feature distance", "lower", 2),
     "kid_classifier": Metric("KID (classifier)", "squared MMD × 1000", "lower", 2),
@@ -22,6 +25,8 @@ METRICS: dict[str, Metric] = {
     "coverage": Metric("Coverage", "share of real images", "higher", 3),
     "bits_per_dim": Metric("Bits/dim (exact)", "bits per dimension", "lower", 3),
     "elbo_bits_per_dim": Metric("Bits/dim (ELBO)", "bits per dimension, upper bound", "lower", 3),
+    "bits_per_dim_binary": Metric("Bits/dim (exact, binary)", "bits per binarised dimension", "lower", 3),
+    "elbo_bits_per_dim_binary": Metric("Bits/dim (ELBO, binary)", "bits per binarised dimension, bound", "lower", 3),
     "train_seconds": Metric("Training", "seconds", "lower", 1),
     "sample_ms": Metric("Sampling", "ms per sample", "lower", 2),
     "parameters": Metric("Parameters", "count", "lower", 0),

@@ -25,11 +25,37 @@ MIN_IMAGES = 20
 """Fewer images than this a side make every distance between feature clouds meaningless."""
 
 
+def images_a_side(n_generated: int, n_validation: int, n_test: int, *, neighbours: int) -> int:
+    """Return how many images a side every comparison has.
+
+    As many as are generated a seed, as the test split holds, or as half of validation and test split together hold,
+    whichever is least; so that the floor, which compares two halves of the splits, has as many as a family.
+
+    Raises:
+        SimulacraError: where that is less than `MIN_IMAGES`, or leaves no k-th neighbour; names what is too small.
+
+    Example:
+        >>> images_a_side(1000, 400, 600, neighbours=5)
+        500
+    """
+    limits = {
+        f"generation.n is {n_generated}": (n_generated, "raise it"),
+        f"the test split has {n_test} images": (n_test, "bring more data or raise split.test"),
+        f"validation and test split have {n_validation + n_test} images together, and the floor compares two halves": (
+            (n_validation + n_test) // 2,
+            "bring more data or raise split.validation",
+        ),
+    }
+    limit, (n, remedy) = min(limits.items(), key=lambda entry: entry[1][0])
+    if n < MIN_IMAGES:
+        raise SimulacraError(f"evaluation compares {MIN_IMAGES} images a side at least, but {limit}: {remedy}")
+    if n <= neighbours:
+        raise SimulacraError(f"evaluation.neighbours is {neighbours}, but {limit}: lower neighbours or {remedy}")
+    return n
+
+
 class Judge:
     """Measures samples by one extractor against the first images of the test split, and writes the passport.
-
-    Every comparison has n images a side, the floor's included: as many as are generated a seed, as the test split
-    holds, or as half of validation and test split together hold, whichever is least.
 
     Args:
         extractor: gives features and class probabilities.
@@ -39,18 +65,13 @@ class Judge:
         neighbours: k of precision, recall, density and coverage.
 
     Raises:
-        SimulacraError: where fewer than `MIN_IMAGES` images could be compared.
+        SimulacraError: where too few images could be compared.
     """
 
     def __init__(
         self, extractor: FeatureExtractor, validation: ImageSet, test: ImageSet, *, n_generated: int, neighbours: int
     ) -> None:
-        self.n = min(n_generated, len(test), (len(validation) + len(test)) // 2)
-        if self.n < MIN_IMAGES:
-            raise SimulacraError(
-                f"only {self.n} images can be compared, and evaluation needs {MIN_IMAGES}: "
-                "bring more data or raise generation.n"
-            )
+        self.n = images_a_side(n_generated, len(validation), len(test), neighbours=neighbours)
         self.extractor, self.neighbours = extractor, neighbours
         self.reference = test.take(range(self.n))
         self.pool = np.concatenate([validation.images, test.images])
@@ -74,7 +95,7 @@ class Judge:
         for seed in seeds:
             order = np.random.default_rng(seed).permutation(len(self.pool))
             values.append(self.compare(self.pool[order[: self.n]], self.pool[order[self.n : 2 * self.n]]))
-        return self._record("floor", "floor", values, seeds)
+        return self._record("floor", "floor", values, seeds, compared="random halves of validation and test split")
 
     def noise(self, seeds: Sequence[int]) -> dict[str, Any]:
         """Return the record of independent uniform pixels: what knowing nothing scores."""
@@ -108,7 +129,8 @@ class Judge:
         n_dims = int(np.prod(self.reference.shape))
         for method, key in (("log_prob", "bits_per_dim"), ("elbo", "elbo_bits_per_dim")):
             if hasattr(model, method):
-                return {key: bits_per_dim(getattr(model, method)(self.reference.images, seed=seed), n_dims)}
+                name = f"{key}_binary" if model.binary else key
+                return {name: bits_per_dim(getattr(model, method)(self.reference.images, seed=seed), n_dims)}
         return {}
 
     def _record(
@@ -119,7 +141,7 @@ class Judge:
             "extractor": dict(self.extractor.describe()),
             "n_real": self.n,
             "n_generated": self.n,
-            "reference_split": "test",
+            "compared": "generated images with the test split",
             "reference_sha256": self.reference.fingerprint(),
             "neighbours": self.neighbours,
             "seeds": list(seeds),

@@ -46,6 +46,7 @@ class GenerativeModel(ABC):
         self.shape: tuple[int, int, int] = (0, 0, 0)
         self.class_names: tuple[str, ...] = ()
         self.class_frequencies: NDArray[np.float64] = np.ones(0)
+        self.train_sha256 = ""
 
     @abstractmethod
     def fit(
@@ -82,6 +83,11 @@ class GenerativeModel(ABC):
         """Say in words what the family's likelihood is of, for the passport; None where it has none."""
         return None
 
+    @property
+    def binary(self) -> bool:
+        """Whether the likelihood is of binarised pixels, whose bits do not compare with those of 256 levels."""
+        return False
+
     def n_parameters(self) -> int:
         """Count the learnt numbers."""
         return sum(array.size for array in self.tensors().values())
@@ -104,6 +110,7 @@ class GenerativeModel(ABC):
             "shape": self.shape,
             "class_names": self.class_names,
             "class_frequencies": self.class_frequencies.tolist(),
+            "train_sha256": self.train_sha256,
         }
         (folder / "model.json").write_text(json.dumps(facts, indent=2))
         save_file(
@@ -119,12 +126,13 @@ class GenerativeModel(ABC):
         model = cls(cls.Config.model_validate(facts["config"]))
         model.shape, model.class_names = tuple(facts["shape"]), tuple(facts["class_names"])
         model.class_frequencies = np.array(facts["class_frequencies"])
+        model.train_sha256 = facts["train_sha256"]
         model.restore(load_file(folder / "tensors.safetensors"))
         return model
 
     def remember(self, train: ImageSet) -> None:
-        """Note the training data's shape, classes and class frequencies; every `fit` begins with it."""
-        self.shape, self.class_names = train.shape, train.class_names
+        """Note the training data's hash, shape, classes and class frequencies; every `fit` begins with it."""
+        self.train_sha256, self.shape, self.class_names = train.fingerprint(), train.shape, train.class_names
         counts = np.ones(0) if train.labels is None else np.bincount(train.labels, minlength=train.n_classes)
         self.class_frequencies = counts / max(1, counts.sum())
 

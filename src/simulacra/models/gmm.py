@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from simulacra.data.image_set import ImageSet
 from simulacra.errors import SimulacraError
@@ -27,7 +27,9 @@ class GMMConfig(ModelConfig):
     """Hyper-parameters of the Gaussian mixture."""
 
     pca_dim: int = Field(48, ge=1, description="principal components that the mixture is over")
-    components: tuple[int, ...] = Field((1, 2, 4, 8), min_length=1, description="numbers of components to choose from")
+    components: tuple[PositiveInt, ...] = Field(
+        (1, 2, 4, 8), min_length=1, description="numbers of components to choose from"
+    )
     covariance: Literal["full", "tied", "diag"] = Field("full", description="shape of the components' covariances")
     reg_covar: float = Field(1e-4, gt=0, description="added to every variance; pixels lie in [-1, 1]")
     max_iter: int = Field(100, ge=1, description="iterations of EM at most")

@@ -160,9 +160,13 @@ class VAE(NeuralModel):
     @property
     def likelihood(self) -> str:
         """Say what the ELBO is of."""
-        binary = self.config.likelihood == "bernoulli"
-        data = "pixels binarised at random by brightness" if binary else "256-level pixels"
+        data = "pixels binarised at random by brightness" if self.binary else "256-level pixels"
         return f"ELBO of {data}, one draw of z, classes summed out" if self.conditional else f"ELBO of {data}"
+
+    @property
+    def binary(self) -> bool:
+        """Whether the ELBO is of binarised pixels."""
+        return self.config.likelihood == "bernoulli"
 
     def build(self) -> VAENetwork:
         """Return an untrained network."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from simulacra.errors import SimulacraError
-from simulacra.metrics import METRICS
+from simulacra.metrics import LIKELIHOODS, METRICS
 from simulacra.metrics.passport import EXTRACTOR_ROW_FIELDS, ROW_FIELDS
 
 if TYPE_CHECKING:
@@ -200,13 +200,13 @@ def _brief(value: Any) -> str:
 
 def _console_column(table: pd.DataFrame, metric: str) -> bool:
     """Tell whether the console has anything to show under the metric."""
-    return metric in table or (metric == "bits_per_dim" and "elbo_bits_per_dim" in table)
+    return metric in table or (metric == "bits_per_dim" and any(key in table for key in LIKELIHOODS))
 
 
 def _console_cell(row: "pd.Series[Any]", metric: str) -> str:
     """Return value and, on a second line, standard deviation."""
-    value, std = row.get(metric), row.get(f"{metric}_std")
-    bound = metric == "bits_per_dim" and pd.isna(value) and pd.notna(row.get("elbo_bits_per_dim"))
-    if bound:
-        value, std = row["elbo_bits_per_dim"], row["elbo_bits_per_dim_std"]
-    return ("≤ " if bound else "") + format_value(metric, value, std).replace(" ± ", "\n± ")
+    if metric == "bits_per_dim":
+        metric = next((key for key in LIKELIHOODS if pd.notna(row.get(key))), metric)
+    bound, binary = metric.startswith("elbo"), metric.endswith("binary")
+    text = format_value(metric, row.get(metric), row.get(f"{metric}_std")).replace(" ± ", "\n± ")
+    return ("≤ " if bound else "") + text + ("\n(binary)" if binary else "")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from simulacra.metrics import METRICS
+from simulacra.metrics import LIKELIHOODS, METRICS
 from simulacra.plotting import augmentation_figure, metric_chart, png
 from simulacra.report.leaderboard import ARROWS, MISSING, RANKED_BY, flatten, format_value, note, row_title
 
@@ -26,11 +26,13 @@ MEANINGS = {
     "coverage": "Share of real images with a generated one in their neighbourhood: diversity, outliers aside.",
     "bits_per_dim": "Negative log-likelihood of the test images, exact.",
     "elbo_bits_per_dim": "Upper bound on the negative log-likelihood of the test images: the true value may be lower.",
+    "bits_per_dim_binary": "Negative log-likelihood, exact, of test images whose pixels were made 0 or 1.",
+    "elbo_bits_per_dim_binary": "Upper bound on the negative log-likelihood of test images whose pixels were made 0 or "
+    "1.",
     "train_seconds": "Time to fit the family on the device named under Training.",
     "sample_ms": "Time to generate one image on the same device.",
     "parameters": "Numbers that were fitted.",
 }
-LIKELIHOODS = {"bits_per_dim": "elbo_bits_per_dim", "elbo_bits_per_dim": "bits_per_dim"}
 VERDICT_TONES = {"helps": "good", "hurts": "bad"}
 CLEAR_GAP = 2.0
 
@@ -143,7 +145,7 @@ def passport_sentence(record: Mapping[str, Any]) -> str:
     seen_by = f"{extractor['name']} features" + (f" (test accuracy {100 * accuracy:.1f} %)" if accuracy else "")
     seeds = ", ".join(map(str, passport["seeds"]))
     return (
-        f"{passport['n_generated']:,} images against {passport['n_real']:,} real {passport['reference_split']} images, "
+        f"{passport['n_generated']:,} images against {passport['n_real']:,} real ones ({passport['compared']}), "
         f"seen through {seen_by}, over seeds {seeds}."
     )
 
@@ -224,13 +226,10 @@ def _missing_reason(row: "pd.Series[Any]", metric: str) -> str:
     """Return why a row lacks a metric, as far as the row itself tells."""
     if row["role"] != "family":
         return "not measured on a reference row"
-    other = LIKELIHOODS.get(metric)
-    if other is None:
+    if metric not in LIKELIHOODS:
         return "not measured"
-    if pd.isna(row.get(other)):
-        return "no likelihood was measured"
-    kind = "a bound" if other.startswith("elbo") else "exact"
-    return f"this family's likelihood is {kind}: see {METRICS[other].title}"
+    other = next((key for key in LIKELIHOODS if pd.notna(row.get(key))), None)
+    return f"this family's likelihood is another: see {METRICS[other].title}" if other else "it has no likelihood"
 
 
 def _per_class(report: Report) -> dict[str, list[int]]:
@@ -262,8 +261,10 @@ def _compared(verdict: Mapping[str, Any]) -> str:
     """Return in one sentence what the verdict compares."""
     data = verdict["generator_data"]
     saw = {"scarce": "those scarce real images only", "train": "the whole training split"}.get(data, data)
+    real = sorted(verdict["real_per_class"].values())
+    a_class = f"{real[0]:,}" if real[0] == real[-1] else f"{real[0]:,} to {real[-1]:,}"
     return (
-        f"The same classifier, {verdict['steps']:,} steps each: {verdict['images_per_class']:,} real images a class, "
+        f"The same classifier, {verdict['steps']:,} steps each: {a_class} real images a class, "
         f"without and with {verdict['synthetic_per_class']:,} synthetic ones. The generator saw {saw}."
     )
 

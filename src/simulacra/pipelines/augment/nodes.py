@@ -3,6 +3,7 @@
 from typing import Any
 
 from simulacra.augmentation.config import AugmentationConfig
+from simulacra.errors import SimulacraError
 from simulacra.pipelines.annotations import GenerativeModel, ImageSet
 from simulacra.pipelines.config import FamilyConfig
 
@@ -24,9 +25,16 @@ def try_augmentation(
     config: FamilyConfig,
     augmentation: AugmentationConfig,
 ) -> dict[str, Any]:
-    """Return the verdict on one family's synthetic images."""
+    """Return the verdict on one family's synthetic images.
+
+    Raises:
+        SimulacraError: where the given model's images would be used, and it was fitted to another split than today's,
+            some of whose test rows it may have seen.
+    """
     from simulacra.augmentation import protocol
 
+    if augmentation.generator_data == "train" and model.train_sha256 != train_set.fingerprint():
+        raise SimulacraError(f"{model.name} was fitted to another split of the data; run `kedro run --pipeline train`")
     if not baseline:
         verdict = protocol.not_applicable("The data carry no classes, so there is no classifier to help.")
     elif not model.conditional:

@@ -4,11 +4,21 @@ from typing import Any
 
 from simulacra.data.config import SplitConfig
 from simulacra.pipelines.annotations import ImageSet
+from simulacra.pipelines.config import EvaluationConfig, GenerationConfig
 
 
-def split(raw: ImageSet, config: SplitConfig) -> tuple[ImageSet, ImageSet, ImageSet, dict[str, Any]]:
-    """Return training, validation and test set, and a record with the hash of each."""
+def split(
+    raw: ImageSet, config: SplitConfig, generation: GenerationConfig, evaluation: EvaluationConfig
+) -> tuple[ImageSet, ImageSet, ImageSet, dict[str, Any]]:
+    """Return training, validation and test set, and a record with the hash of each.
+
+    Raises:
+        SimulacraError: where the data are too few to be split, or the splits too small to be compared by.
+    """
     from simulacra.data.split import stratified_split
+    from simulacra.metrics.judge import images_a_side
 
     parts = stratified_split(raw, config)
+    # Asked now, not after an hour of training.
+    images_a_side(generation.n, len(parts.validation), len(parts.test), neighbours=evaluation.neighbours)
     return parts.train, parts.validation, parts.test, parts.record()

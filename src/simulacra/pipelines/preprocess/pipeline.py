@@ -8,4 +8,5 @@ from simulacra.pipelines.preprocess.nodes import split
 def create_pipeline() -> Pipeline:
     """Return raw → train_set, validation_set, test_set."""
     outputs = ["train_set", "validation_set", "test_set", "split_record"]
-    return Pipeline([Node(split, ["raw", "params:split"], outputs, name="split", tags="preprocess")])
+    inputs = ["raw", "params:split", "params:generation", "params:evaluation"]
+    return Pipeline([Node(split, inputs, outputs, name="split", tags="preprocess")])
