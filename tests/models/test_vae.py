@@ -10,6 +10,7 @@ from simulacra.data.image_set import ImageSet
 from simulacra.models.vae import VAE, VAEConfig, VAENetwork
 from simulacra.training.batches import Batch, to_float
 from simulacra.training.config import TrainingConfig
+from simulacra.training.noise import Noise
 from simulacra.training.seeding import seeded
 
 DATA = fabricate_images(n=120, size=8, channels=1, n_classes=2, seed=0)
@@ -29,7 +30,7 @@ def test_elbo_is_a_lower_bound_of_the_likelihood_by_quadrature(likelihood: str) 
         prior = torch.distributions.Normal(0, 1).log_prob(z[:, 0])
         joint = net.log_likelihood(x.expand(len(z), -1, -1, -1), net.decode(z, None)) + prior
         log_p = float(torch.logsumexp(joint.double(), 0)) + np.log(16 / 20_000)
-        reconstruction, kl = net.elbo_terms(x.expand(4000, -1, -1, -1), None)
+        reconstruction, kl = net.elbo_terms(x.expand(4000, -1, -1, -1), None, Noise(0))
         elbo = float((reconstruction - kl).mean())
     assert elbo < log_p < 0
     # KL(q ‖ posterior) is the gap; for an untrained encoder near the prior it is small.
@@ -54,7 +55,7 @@ def test_conditional_elbo_is_a_lower_bound_under_the_class_s_own_prior() -> None
             log_q = q.log_prob(z[:, 0])
             # log p(x) − ELBO is KL(q ‖ p(z | x)), here summed over the grid.
             gap = float((log_q.exp() * (log_q - (joint - log_p))).double().sum() * 24 / 20_000)
-            reconstruction, kl = net.elbo_terms(x.expand(20_000, -1, -1, -1), torch.full((20_000,), label))
+            reconstruction, kl = net.elbo_terms(x.expand(20_000, -1, -1, -1), torch.full((20_000,), label), Noise(0))
             elbo = float((reconstruction - kl).double().mean())
             assert gap > 0.01 and elbo == pytest.approx(log_p - gap, abs=0.02)
 
@@ -65,7 +66,7 @@ def test_bounds_of_all_binary_images_sum_to_at_most_one() -> None:
     with torch.inference_mode():
         bounds = [
             float((reconstruction - kl).mean())
-            for reconstruction, kl in (net.elbo_terms(x.expand(4000, 1, 2, 2), None) for x in outcomes)
+            for reconstruction, kl in (net.elbo_terms(x.expand(4000, 1, 2, 2), None, Noise(0)) for x in outcomes)
         ]
     total = np.exp(logsumexp(bounds))
     assert 0.5 < total <= 1 + 1e-3
@@ -76,8 +77,8 @@ def test_loss_weights_the_kl_term_by_beta_and_warm_up() -> None:
     batch = to_float(torch.randint(0, 256, (8, 1, 2, 2), dtype=torch.uint8))
 
     def parts(step: int) -> dict[str, float]:
-        with seeded(1), torch.no_grad():
-            return {key: float(value) for key, value in net.loss(Batch(batch, None, step)).items()}
+        with torch.no_grad():
+            return {key: float(value) for key, value in net.loss(Batch(batch, None, step, Noise(1))).items()}
 
     net.train()
     for step, weight in ((0, 0.3), (4, 1.5), (9, 3.0), (500, 3.0)):
@@ -101,11 +102,12 @@ def test_training_raises_the_elbo() -> None:
 def test_summing_classes_out_never_lowers_the_bound_below_its_best_class() -> None:
     model = VAE(VAEConfig(width=4, levels=1, latent_dim=2))
     model.fit(DATA, training=TrainingConfig(steps=20), seed=0)
-    with seeded(0), torch.inference_mode():
+    noise = Noise(0)
+    with torch.inference_mode():
         x = to_float(torch.from_numpy(DATA.images))
         by_class = []
         for label in (0, 1):
-            reconstruction, kl = model.network.elbo_terms(x, torch.full((len(x),), label))
+            reconstruction, kl = model.network.elbo_terms(x, torch.full((len(x),), label), noise)
             by_class.append((reconstruction - kl).double().numpy() + np.log(model.class_frequencies[label]))
     assert model.elbo(DATA.images, seed=0) == pytest.approx(logsumexp(by_class, axis=0))
     assert (model.elbo(DATA.images, seed=0) >= np.max(by_class, axis=0) - 1e-9).all()
@@ -114,10 +116,9 @@ def test_summing_classes_out_never_lowers_the_bound_below_its_best_class() -> No
 def test_observation_noise_has_the_decoder_s_scale() -> None:
     net = network()
     parameters = torch.cat([torch.zeros(5000, 1, 2, 2), torch.full((5000, 1, 2, 2), -2.0)], dim=1)
-    with seeded(0):
-        drawn = net.mean_image(parameters, noise=True)
+    drawn = net.drawn_image(parameters, Noise(0))
     assert float(drawn.std()) == pytest.approx(np.exp(-2) * np.pi / np.sqrt(3), rel=0.03)
-    assert torch.equal(net.mean_image(parameters, noise=False), torch.zeros(5000, 1, 2, 2))
+    assert torch.equal(net.mean_image(parameters), torch.zeros(5000, 1, 2, 2))
 
 
 def test_an_unconditional_model_ignores_labels() -> None:

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from simulacra.data.image_set import ImageSet
+from simulacra.errors import SimulacraError
 from simulacra.training.batches import ImageBatches, to_float, to_uint8
 
 NUMBERED = ImageSet(np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1), np.arange(10), tuple("abcdefghij"))
@@ -48,3 +49,15 @@ def test_pixels_survive_the_way_to_floats_and_back() -> None:
     assert torch.equal(to_uint8(to_float(levels)), levels)
     assert to_float(levels).aminmax() == pytest.approx((-1, 1))
     assert to_uint8(torch.tensor([-3.0, 7.0])).tolist() == [0, 255]
+
+
+def test_processes_share_a_batch_row_by_row_and_noise_by_noise() -> None:
+    whole = ImageBatches(NUMBERED, batch_size=6, seed=4).at(5)
+    shares = [ImageBatches(NUMBERED, batch_size=6, seed=4, rank=rank, world=3).at(5) for rank in range(3)]
+    assert torch.equal(torch.cat([share.x for share in shares]), whole.x)
+    assert torch.equal(torch.cat([share.noise.normal(2, 5) for share in shares]), whole.noise.normal(6, 5))
+
+
+def test_a_batch_that_cannot_be_shared_is_refused() -> None:
+    with pytest.raises(SimulacraError, match=r"batch_size is 5 here, which 2 processes cannot share evenly"):
+        ImageBatches(NUMBERED, batch_size=5, seed=0, rank=0, world=2)

@@ -1,5 +1,7 @@
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
@@ -14,15 +16,45 @@ def some(step: int) -> Checkpoint:
 def test_the_newest_of_two_is_kept_and_loaded(tmp_path: Path) -> None:
     for step in (1, 2, 10):
         checkpoint.save(tmp_path, some(step))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000002", "step-000000010"]
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-000000002", "step-000000010"]
     found = checkpoint.load(tmp_path, {"x": 1})
     assert found is not None and found.step == 10
     assert found.states["module"]["a.b/c"].tolist() == [10, 10]
 
 
+def test_as_many_are_kept_as_asked_for(tmp_path: Path) -> None:
+    for step in range(1, 6):
+        checkpoint.save(tmp_path, some(step), keep=3)
+    assert sorted(path.name[-1] for path in tmp_path.glob("step-*")) == ["3", "4", "5"]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-3], lambda data: bytes([data[0] ^ 1]) + data[1:], lambda _: b""]
+)
+@pytest.mark.parametrize("name", ["tensors.safetensors", "facts.json"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, damage: Callable[[bytes], bytes]
+) -> None:
+    for step in (1, 2):
+        checkpoint.save(tmp_path, some(step))
+    victim = tmp_path / "step-000000002" / name
+    victim.write_bytes(damage(victim.read_bytes()))
+    found = checkpoint.load(tmp_path, {"x": 1})
+    assert found is not None and found.step == 1
+    assert "passed over a checkpoint" in caplog.text and "step-000000002" in caplog.text
+
+
 def test_an_unfinished_write_does_not_count(tmp_path: Path) -> None:
-    (tmp_path / ".step-000000007.123").mkdir()
+    (tmp_path / "step-000000007").mkdir()
+    (tmp_path / "step-000000007/facts.json").write_text("{}")
     assert checkpoint.load(tmp_path, {}) is None
+
+
+def test_a_place_that_cannot_be_written_costs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    checkpoint.save(blocked, some(4))
+    assert "the checkpoint of step 4 could not be kept, training goes on" in caplog.text
 
 
 def test_clear_removes_all(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from simulacra.augmentation.config import ClassifierConfig
 from simulacra.data.image_set import ImageSet
 from simulacra.errors import SimulacraError
-from simulacra.nn.classifier import ConvClassifier, random_shift
+from simulacra.nn.classifier import ConvClassifier, shifted
 from simulacra.training.batches import Batch, to_float
 from simulacra.training.history import History
 from simulacra.training.loop import train
@@ -51,8 +51,10 @@ class ImageClassifier(Trainable):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return cross-entropy in nats and accuracy."""
         assert batch.y is not None, "a classifier is trained on labelled images"  # noqa: S101
-        shift = self.config.shift if self.training else 0
-        logits = self.network(random_shift(batch.x, shift) if shift else batch.x)
+        x, shift = batch.x, self.config.shift
+        if self.training and shift:
+            x = shifted(x, batch.noise.integers(2 * shift + 1, len(x), 2), pixels=shift)
+        logits = self.network(x)
         accuracy = (logits.argmax(1) == batch.y).float().mean()
         return {"loss": F.cross_entropy(logits, batch.y), "accuracy": accuracy}
 
@@ -101,7 +103,7 @@ def fit_classifier(
         raise SimulacraError("a classifier needs labelled images; put them into one folder a class")
     with seeded(seed):
         classifier = ImageClassifier(config, data.shape[0], data.class_names)
-        history = train(classifier, data, config.training, seed=seed, validation=validation, title=title)
+    history = train(classifier, data, config.training, seed=seed, validation=validation, title=title)
     return classifier, history
 
 

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from simulacra.data.image_set import ImageSet
-from simulacra.models.base import GenerativeModel
-from simulacra.training import loop
+from simulacra.models.base import GenerativeModel, ModelConfig
+from simulacra.training import distributed, loop
 from simulacra.training.config import TrainingConfig
 from simulacra.training.history import Callback, History
 from simulacra.training.seeding import seeded
@@ -40,20 +40,23 @@ class NeuralModel(GenerativeModel):
         checkpoints: Path | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> History:
-        """Build the network and train it through the shared loop."""
+        """Build the network and train it through the shared loop, in `training.processes` processes.
+
+        Of several processes, callbacks hear the curves only once the training is over.
+        """
         self.remember(train)
+        options: dict[str, Any] = {"validation": validation, "seed": seed, "checkpoints": checkpoints}
+        if training.processes * training.hosts > 1 and distributed.here().world == 1:
+            tensors, history = distributed.run(
+                _fit_share, (type(self), self.config, train, training, options), training
+            )
+            self.restore(tensors)
+            for callback in callbacks:
+                history.replay(callback)
+            return history
         with seeded(seed):
             self.network = self.build()
-            return loop.train(
-                self.network,
-                train,
-                training,
-                seed=seed,
-                validation=validation,
-                checkpoints=checkpoints,
-                callbacks=callbacks,
-                title=self.name,
-            )
+        return loop.train(self.network, train, training, callbacks=callbacks, title=self.name, **options)
 
     def n_parameters(self) -> int:
         """Count the trainable numbers."""
@@ -68,3 +71,12 @@ class NeuralModel(GenerativeModel):
         self.network = self.build()
         self.network.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in tensors.items()})
         self.network.eval()
+
+
+def _fit_share(
+    family: type[NeuralModel], config: ModelConfig, train: ImageSet, training: TrainingConfig, options: dict[str, Any]
+) -> tuple[dict[str, NDArray[Any]], History]:
+    """Fit a family as one of several processes; return what it learnt, and the curves."""
+    model = family(config)
+    history = model.fit(train, training=training, **options)
+    return model.tensors(), history

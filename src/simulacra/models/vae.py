@@ -15,7 +15,7 @@ from simulacra.models.neural import NeuralModel
 from simulacra.nn.convolution import Decoder, Encoder
 from simulacra.nn.distributions import discretised_logistic_log_prob, gaussian_kl
 from simulacra.training.batches import Batch, to_float, to_uint8
-from simulacra.training.seeding import seeded
+from simulacra.training.noise import Noise
 from simulacra.training.trainable import Trainable
 
 CHUNK = 500
@@ -96,20 +96,20 @@ class VAENetwork(Trainable):
             pixels = discretised_logistic_log_prob(x, mean, log_scale.clamp(min=LOG_SCALE_FLOOR))
         return pixels.flatten(1).sum(1)
 
-    def observed(self, x: Tensor) -> Tensor:
+    def observed(self, x: Tensor, noise: Noise) -> Tensor:
         """Return what the likelihood is of: x itself, or x binarised at random by its brightness."""
-        return torch.bernoulli((x + 1) / 2) * 2 - 1 if self.config.likelihood == "bernoulli" else x
+        return (noise.uniform(*x.shape) < (x + 1) / 2) * 2.0 - 1 if self.config.likelihood == "bernoulli" else x
 
-    def elbo_terms(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
+    def elbo_terms(self, x: Tensor, y: Tensor | None, noise: Noise) -> tuple[Tensor, Tensor]:
         """Return E_q log p(x | z) by one draw of z, and KL(q ‖ p), both in nats per image, (n,)."""
         mean, log_variance = self.encode(x, y)
-        z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
+        z = mean + torch.exp(0.5 * log_variance) * noise.normal(*mean.shape)
         return self.log_likelihood(x, self.decode(z, y)), gaussian_kl(mean, log_variance, *self.prior(y)).sum(1)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the negative ELBO per pixel (its KL term weighted by β and warm-up while training) and its parts."""
-        x = self.observed(batch.x)
-        reconstruction, kl = (term.mean() for term in self.elbo_terms(x, batch.y))
+        x = self.observed(batch.x, batch.noise)
+        reconstruction, kl = (term.mean() for term in self.elbo_terms(x, batch.y, batch.noise))
         weight = self.config.beta
         if self.training and self.config.kl_warmup_steps:
             weight *= min(1.0, (batch.step + 1) / self.config.kl_warmup_steps)
@@ -121,15 +121,18 @@ class VAENetwork(Trainable):
             "kl": kl,
         }
 
-    def mean_image(self, parameters: Tensor, *, noise: bool) -> Tensor:
-        """Return images in [-1, 1]: the observation's mean, or a draw from it."""
+    def mean_image(self, parameters: Tensor) -> Tensor:
+        """Return the observation's mean, images in [-1, 1]."""
         if self.config.likelihood == "bernoulli":
-            brightness = torch.sigmoid(parameters)
-            return (torch.bernoulli(brightness) if noise else brightness) * 2 - 1
+            return torch.sigmoid(parameters) * 2 - 1
+        return parameters.chunk(2, dim=1)[0]
+
+    def drawn_image(self, parameters: Tensor, noise: Noise) -> Tensor:
+        """Return a draw of the observation, images in [-1, 1]."""
+        if self.config.likelihood == "bernoulli":
+            return (noise.uniform(*parameters.shape) < torch.sigmoid(parameters)) * 2.0 - 1
         mean, log_scale = parameters.chunk(2, dim=1)
-        if not noise:
-            return mean
-        uniform = torch.rand_like(mean).clamp(1e-6, 1 - 1e-6)
+        uniform = noise.uniform(*mean.shape).clamp(1e-6, 1 - 1e-6)
         return mean + log_scale.clamp(min=LOG_SCALE_FLOOR).exp() * torch.logit(uniform)
 
 
@@ -176,15 +179,19 @@ class VAE(NeuralModel):
     def sample(self, n: int, *, condition: Condition = None, seed: int) -> ImageSet:
         """Draw z from the prior and return decoded images."""
         classes = self.choose_classes(n, condition, np.random.default_rng(seed))
-        with seeded(seed):
-            images = [self._decode_chunk(torch.from_numpy(part)) for part in np.split(classes, range(CHUNK, n, CHUNK))]
+        noise = Noise(seed)
+        images = [
+            self._decode_chunk(torch.from_numpy(part), noise) for part in np.split(classes, range(CHUNK, n, CHUNK))
+        ]
         return self.labelled(torch.cat(images).numpy(), classes)
 
-    def _decode_chunk(self, y: Tensor) -> Tensor:
+    def _decode_chunk(self, y: Tensor, noise: Noise) -> Tensor:
         mean, log_variance = self.network.prior(y)
-        z = mean + torch.exp(0.5 * log_variance) * torch.randn(len(y), self.config.latent_dim)
+        z = mean + torch.exp(0.5 * log_variance) * noise.normal(len(y), self.config.latent_dim)
         parameters = self.network.decode(z, y)
-        return to_uint8(self.network.mean_image(parameters, noise=self.config.observation_noise))
+        if self.config.observation_noise:
+            return to_uint8(self.network.drawn_image(parameters, noise))
+        return to_uint8(self.network.mean_image(parameters))
 
     @torch.inference_mode()
     def elbo(self, images: NDArray[np.uint8], *, seed: int = 0) -> NDArray[np.float64]:
@@ -193,21 +200,19 @@ class VAE(NeuralModel):
         A conditional model's classes are summed out: log p(x) ≥ log Σ_y p(y) exp(ELBO(x | y)), so that the figure
         compares with that of a model without classes.
         """
-        with seeded(seed):
-            parts = [
-                self._elbo_chunk(torch.from_numpy(part)) for part in np.split(images, range(CHUNK, len(images), CHUNK))
-            ]
-        return torch.cat(parts).double().numpy()
+        noise = Noise(seed)
+        chunks = np.split(images, range(CHUNK, len(images), CHUNK))
+        return torch.cat([self._elbo_chunk(torch.from_numpy(part), noise) for part in chunks]).double().numpy()
 
-    def _elbo_chunk(self, images: Tensor) -> Tensor:
-        x = self.network.observed(to_float(images))
+    def _elbo_chunk(self, images: Tensor, noise: Noise) -> Tensor:
+        x = self.network.observed(to_float(images), noise)
         if not self.conditional:
-            reconstruction, kl = self.network.elbo_terms(x, None)
+            reconstruction, kl = self.network.elbo_terms(x, None, noise)
             return reconstruction - kl
         frequencies = torch.from_numpy(self.class_frequencies)
         joint = []
         for label in range(len(self.class_names)):
-            reconstruction, kl = self.network.elbo_terms(x, torch.full((len(x),), label))
+            reconstruction, kl = self.network.elbo_terms(x, torch.full((len(x),), label), noise)
             joint.append((reconstruction - kl).double() + frequencies[label].log())
         return torch.logsumexp(torch.stack(joint), dim=0)
 
@@ -223,4 +228,4 @@ class VAE(NeuralModel):
         """Return the mean images of latent points (n, latent_dim)."""
         classes = self.choose_classes(len(z), condition, np.random.default_rng(0))
         parameters = self.network.decode(torch.from_numpy(z), torch.from_numpy(classes))
-        return self.labelled(to_uint8(self.network.mean_image(parameters, noise=False)).numpy(), classes)
+        return self.labelled(to_uint8(self.network.mean_image(parameters)).numpy(), classes)

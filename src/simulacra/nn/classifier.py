@@ -43,12 +43,20 @@ class ConvClassifier(nn.Module):
         return self.head(self.features(x))  # type: ignore[no-any-return]
 
 
-def random_shift(x: Tensor, pixels: int) -> Tensor:
-    """Move each image by up to `pixels` rows and columns, filling with its border; (n, c, h, w) in and out."""
+def shifted(x: Tensor, offsets: Tensor, *, pixels: int) -> Tensor:
+    """Move each image by its rows and columns, filling with its border.
+
+    Args:
+        x: images (n, c, h, w).
+        offsets: rows and columns to move by, whole numbers from 0 to 2 · pixels, `pixels` being none; (n, 2).
+        pixels: the largest move.
+
+    Returns:
+        Images (n, c, h, w).
+    """
     n, _, height, width = x.shape
     padded = F.pad(x, [pixels] * 4, mode="replicate")
-    rows, columns = torch.randint(0, 2 * pixels + 1, (2, n, 1), device=x.device)
-    rows = rows + torch.arange(height, device=x.device)
-    columns = columns + torch.arange(width, device=x.device)
+    rows = offsets[:, :1] + torch.arange(height, device=x.device)
+    columns = offsets[:, 1:] + torch.arange(width, device=x.device)
     image = torch.arange(n, device=x.device)[:, None, None]
     return padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

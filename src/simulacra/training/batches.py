@@ -1,26 +1,30 @@
 """Batches as a pure function of data, seed and step, so that a resumed run sees what it would have seen."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from simulacra.data.image_set import ImageSet
+from simulacra.errors import SimulacraError
+from simulacra.training.noise import Noise
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's examples.
+    """One step's examples, or one process's share of them.
 
     Args:
         x: the examples; for images float32 in [-1, 1], (n, channels, height, width).
         y: class indices (n,), or None.
         step: the optimiser step that the batch is for, counted from 0.
+        noise: where a loss takes its random numbers from, and nowhere else.
     """
 
     x: Tensor
     y: Tensor | None
     step: int = 0
+    noise: Noise = field(default_factory=lambda: Noise(0))
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -36,6 +40,17 @@ def to_uint8(x: Tensor) -> Tensor:
 class ImageBatches:
     """Shuffled batches of an image set that lies whole in the device's memory as uint8.
 
+    Args:
+        data: the images.
+        batch_size: examples a step, over all processes.
+        seed: decides order and noise.
+        device: where the batches lie.
+        rank: which share of each batch this process holds.
+        world: how many processes share a batch.
+
+    Raises:
+        SimulacraError: where the batch cannot be shared out evenly.
+
     Example:
         >>> import numpy as np
         >>> data = ImageSet(np.zeros((10, 1, 4, 4), np.uint8))
@@ -43,11 +58,25 @@ class ImageBatches:
         torch.Size([4, 1, 4, 4])
     """
 
-    def __init__(self, data: ImageSet, *, batch_size: int, seed: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        data: ImageSet,
+        *,
+        batch_size: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.batch_size = min(batch_size, len(data))
+        if self.batch_size % world:
+            raise SimulacraError(
+                f"training.batch_size is {self.batch_size} here, which {world} processes cannot share evenly; "
+                "make it a multiple of training.processes"
+            )
         self.images = torch.from_numpy(data.images).to(device)
         self.labels = None if data.labels is None else torch.from_numpy(data.labels).to(device)
-        self.batch_size = min(batch_size, len(data))
-        self.seed = seed
+        self.seed, self.rank, self.world = seed, rank, world
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))
 
     @property
@@ -56,10 +85,11 @@ class ImageBatches:
         return len(self.images) // self.batch_size
 
     def at(self, step: int) -> Batch:
-        """Return the batch of the given step."""
+        """Return the batch of the given step, or this process's share of it."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        rows = self._epoch_order(epoch)[position * self.batch_size : (position + 1) * self.batch_size]
-        return self._batch(rows, step)
+        share = self.batch_size // self.world
+        first = position * self.batch_size + self.rank * share
+        return self._batch(self._epoch_order(epoch)[first : first + share], step)
 
     def in_order(self) -> list[Batch]:
         """Return all rows once, unshuffled, the last batch being shorter."""
@@ -67,7 +97,8 @@ class ImageBatches:
 
     def _batch(self, rows: Tensor, step: int) -> Batch:
         rows = rows.to(self.images.device)
-        return Batch(to_float(self.images[rows]), None if self.labels is None else self.labels[rows], step)
+        noise = Noise(self.seed, step, device=self.images.device, rank=self.rank, world=self.world)
+        return Batch(to_float(self.images[rows]), None if self.labels is None else self.labels[rows], step, noise)
 
     def _epoch_order(self, epoch: int) -> Tensor:
         if self._order[0] != epoch:

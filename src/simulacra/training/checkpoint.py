@@ -1,9 +1,8 @@
-"""Checkpoints as safetensors and JSON: one folder a step, written beside its place and renamed."""
+"""Checkpoints as sealed folders of safetensors and JSON, one a step; the newest whole one is gone on from."""
 
 import json
-import os
-import shutil
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from simulacra import files
 from simulacra.errors import SimulacraError
 
-KEEP = 2
+logger = logging.getLogger(__name__)
 
 States = Mapping[str, Mapping[str, Tensor]]
 """Named state dictionaries, such as {"module": module.state_dict()}."""
@@ -35,47 +35,63 @@ class Checkpoint:
     facts: dict[str, Any]
 
 
-def save(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write one checkpoint and remove all but the newest two; a name in `states` may not hold a slash."""
-    place = folder / f"step-{checkpoint.step:09d}"
-    scratch = folder / f".{place.name}.{os.getpid()}"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
+def save(folder: Path, checkpoint: Checkpoint, *, keep: int = 2) -> None:
+    """Write one checkpoint and remove all but the newest `keep`; a name in `states` may not hold a slash.
+
+    A disk that is full, or gone, costs the checkpoint and a warning, not the training.
+    """
     tensors = {
         f"{name}/{key}": value.detach().cpu().contiguous()
         for name, state in checkpoint.states.items()
         for key, value in state.items()
     }
-    save_file(tensors, scratch / "tensors.safetensors")
-    (scratch / "facts.json").write_text(json.dumps(checkpoint.facts | {"step": checkpoint.step}))
-    shutil.rmtree(place, ignore_errors=True)
-    scratch.rename(place)
-    for old in _whole(folder)[:-KEEP]:
-        shutil.rmtree(old)
+
+    def fill(scratch: Path) -> None:
+        scratch.mkdir()
+        save_file(tensors, scratch / "tensors.safetensors")
+        (scratch / "facts.json").write_text(json.dumps(checkpoint.facts | {"step": checkpoint.step}))
+
+    need = sum(tensor.nbytes for tensor in tensors.values())
+    try:
+        files.write(folder / f"step-{checkpoint.step:09d}", fill, need=need)
+    except (OSError, SimulacraError) as error:
+        logger.warning("the checkpoint of step %d could not be kept, training goes on: %s", checkpoint.step, error)
+        return
+    for old in _places(folder)[:-keep]:
+        files.remove(old)
 
 
 def load(folder: Path, identity: Mapping[str, Any]) -> Checkpoint | None:
-    """Return the newest checkpoint, or None where there is none.
+    """Return the newest whole checkpoint, or None where there is none; damaged ones are passed over with a warning.
 
     Raises:
         SimulacraError: where the checkpoint was written under another identity; names the differing keys.
     """
-    places = _whole(folder)
-    if not places:
-        return None
-    facts = json.loads((places[-1] / "facts.json").read_text())
-    _check_identity(places[-1], facts["identity"], identity)
-    states: dict[str, dict[str, Tensor]] = {}
-    for full_key, value in load_file(places[-1] / "tensors.safetensors").items():
-        name, key = full_key.split("/", 1)
-        states.setdefault(name, {})[key] = value
-    return Checkpoint(facts["step"], states, facts)
+    for place in reversed(_places(folder)):
+        try:
+            files.check(place)
+        except SimulacraError as error:
+            logger.warning("passed over a checkpoint: %s", error)
+            continue
+        facts = json.loads((place / "facts.json").read_text())
+        _check_identity(place, facts["identity"], identity)
+        states: dict[str, dict[str, Tensor]] = {}
+        for full_key, value in load_file(place / "tensors.safetensors").items():
+            name, key = full_key.split("/", 1)
+            states.setdefault(name, {})[key] = value
+        return Checkpoint(facts["step"], states, facts)
+    return None
 
 
 def clear(folder: Path) -> None:
-    """Remove the checkpoints of a finished run."""
-    for place in _whole(folder):
-        shutil.rmtree(place)
+    """Remove all checkpoints, for once what they led to has been kept elsewhere."""
+    for place in _places(folder):
+        files.remove(place)
+
+
+def exist(folder: Path) -> bool:
+    """Tell whether there is any checkpoint."""
+    return bool(_places(folder))
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -100,15 +116,24 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
 
 
-def _whole(folder: Path) -> list[Path]:
+def _places(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"))
 
 
 def _check_identity(place: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    differing = sorted(key for key in saved.keys() | wanted.keys() if saved.get(key) != wanted.get(key))
+    then, now = dict(_flat(saved)), dict(_flat(wanted))
+    differing = sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key))
     if differing:
-        changes = "; ".join(f"{key}: {saved.get(key)} then, {wanted.get(key)} now" for key in differing)
+        changes = "; ".join(f"{key}: {then.get(key)} then, {now.get(key)} now" for key in differing)
         raise SimulacraError(
             f"an interrupted training left {place}, but under other settings ({changes}). "
             f"Run again with the settings of then, delete {place.parent}, or set training.resume=false."
         )
+
+
+def _flat(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in block.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,8 +1,21 @@
 """The budget and the optimiser of one training run: every key of a `training:` block."""
 
-from typing import Literal
+import re
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+RUNTIME = (
+    "checkpoint_minutes",
+    "checkpoint_steps",
+    "keep_last",
+    "resume",
+    "processes",
+    "hosts",
+    "rendezvous",
+    "restarts",
+)
+"""Keys that change no result but for its last digits: when to save, whether to go on, how many share the work."""
 
 
 class TrainingConfig(BaseModel):
@@ -29,5 +42,18 @@ class TrainingConfig(BaseModel):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the device gains by it")
     channels_last: bool | Literal["auto"] = Field("auto", description="memory format of convolutions")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: cuda, else mps, else cpu")
-    checkpoint_minutes: float = Field(5.0, ge=0, description="minutes between checkpoints; 0 switches them off")
+    checkpoint_minutes: float = Field(5.0, ge=0, description="minutes between checkpoints; 0: not by time")
+    checkpoint_steps: int = Field(0, ge=0, description="steps between checkpoints; 0: not by step")
+    keep_last: int = Field(2, ge=1, description="checkpoints kept: the newest so many")
+    keep_best: bool = Field(False, description="end with the weights of the best validation, not with the last")
     resume: bool = Field(True, description="go on from the checkpoint of an interrupted run")
+    processes: int = Field(1, ge=1, description="processes that share each batch, on each host; on GPUs one a GPU")
+    hosts: int = Field(1, ge=1, description="hosts that share each batch; the same command is run on every one")
+    rendezvous: str = Field("", description="host:port of the first host, where several find each other")
+    restarts: int = Field(3, ge=0, description="times that all begin again from the last checkpoint when one dies")
+
+    @model_validator(mode="after")
+    def _hosts_need_a_rendezvous(self) -> Self:
+        if self.hosts > 1 and not re.fullmatch(r"[^\s:]+:\d+", self.rendezvous):
+            raise ValueError(f"{self.hosts} hosts need rendezvous, host:port of the first one, got {self.rendezvous!r}")
+        return self

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ class History:
     def add(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """Append one point per named value."""
         self.points += [{"step": step, "split": split, "name": name, "value": value} for name, value in values.items()]
+
+    def replay(self, callback: Callback) -> None:
+        """Tell a callback every point, as it would have heard them."""
+        for (step, split), points in groupby(self.points, key=lambda point: (point["step"], point["split"])):
+            callback(step, split, {point["name"]: point["value"] for point in points})
 
     def frame(self) -> "pd.DataFrame":
         """Return the points as a table with the columns step, split, name, value."""

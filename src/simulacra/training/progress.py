@@ -19,15 +19,18 @@ class Progress:
         title: what is being trained.
         done: steps that are already complete.
         steps: steps in all.
+        hidden: whether to say nothing, for all but one of several processes.
 
     Example:
         >>> with Progress("vae", done=0, steps=2) as progress:
         ...     progress.advance(loss=1.5)
     """
 
-    def __init__(self, title: str, *, done: int, steps: int) -> None:
-        self.bar: tqdm[Any] = tqdm(total=steps, initial=done, desc=title, unit="step", disable=None, leave=False)
-        self.title, self.steps = title, steps
+    def __init__(self, title: str, *, done: int, steps: int, hidden: bool = False) -> None:
+        # None leaves it to tqdm, which shows a bar on terminals only.
+        disable = True if hidden else None
+        self.bar: tqdm[Any] = tqdm(total=steps, initial=done, desc=title, unit="step", disable=disable, leave=False)
+        self.title, self.steps, self.hidden = title, steps, hidden
         self.done = self.first = done
         self.began = self.spoken = time.monotonic()
 
@@ -46,7 +49,7 @@ class Progress:
         if loss is None:
             return
         self.bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
-        if self.bar.disable and time.monotonic() - self.spoken > SECONDS_BETWEEN_LINES:
+        if self.bar.disable and not self.hidden and time.monotonic() - self.spoken > SECONDS_BETWEEN_LINES:
             self._speak(loss)
 
     def _speak(self, loss: float) -> None:

@@ -1,15 +1,28 @@
 """What the training loop asks of a network."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from simulacra.training.batches import Batch
 
 
+class Update(NamedTuple):
+    """One optimiser's part of a step: the loss it descends, and the parameters that it may move."""
+
+    name: str
+    loss: Callable[[Batch], dict[str, Tensor]]
+    parameters: Sequence[nn.Parameter]
+
+
 class Trainable(nn.Module, ABC):
-    """A network that knows its own loss."""
+    """A network that knows its own loss.
+
+    Its random numbers come from `batch.noise`, never from torch's global generator: a step is then the same whether
+    or not the training was interrupted, in one process or in several, beside other threads or alone.
+    """
 
     bf16_pays_on_cpu = False
     """Whether `precision: auto` may choose bf16 on a CPU that has the instructions; decided by measurement."""
@@ -19,6 +32,10 @@ class Trainable(nn.Module, ABC):
     def settings(self) -> dict[str, Any]:
         """Return the JSON-able hyper-parameters that an interrupted training must be gone on with."""
         return {}
+
+    def updates(self) -> Sequence[Update]:
+        """Return the updates of one step, in order; each has an optimiser of its own, adversaries have two."""
+        return (Update("", self.loss, list(self.parameters())),)
 
     @abstractmethod
     def loss(self, batch: Batch) -> dict[str, Tensor]:
