@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from simulacra.augmentation.classifiers import fit_classifier
 from simulacra.augmentation.config import AugmentationConfig
 from simulacra.augmentation.statistics import paired_bootstrap, verdict
-from simulacra.data.image_set import ImageSet
+from simulacra.data.image_set import ImageSet, join
 from simulacra.data.split import class_counts
 from simulacra.models.base import GenerativeModel
 from simulacra.training.config import TrainingConfig
@@ -49,7 +49,7 @@ def mix(real: ImageSet, synthetic: ImageSet, real_share: float) -> ImageSet:
     wanted = len(synthetic) * real_share / (1 - real_share) / len(real)
     repeats = [0] * max(1, round(wanted)) + [1] * max(1, round(1 / wanted))
     parts = [(real, synthetic)[which] for which in repeats]
-    return parts[0].joined_with(parts[1:])
+    return join(parts, sum(map(len, parts)))
 
 
 def train_on_real(train: ImageSet, test: ImageSet, config: AugmentationConfig, *, seed: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The container in which image data travel from ingest to report."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,13 +67,6 @@ class ImageSet:
         index = np.asarray(rows)
         return ImageSet(self.images[index], None if self.labels is None else self.labels[index], self.class_names)
 
-    def joined_with(self, others: "Sequence[ImageSet]") -> "ImageSet":
-        """Return these images and, after them, those of other sets of the same shape and classes."""
-        parts = [self, *others]
-        labels = [part.labels for part in parts if part.labels is not None]
-        images = np.concatenate([part.images for part in parts])
-        return ImageSet(images, np.concatenate(labels) if labels else None, self.class_names)
-
     def fingerprint(self) -> str:
         """Return the sha256 of pixels, shape, labels and class names, hexadecimal."""
         digest = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
@@ -81,3 +74,23 @@ class ImageSet:
         if self.labels is not None:
             digest.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
         return digest.hexdigest()
+
+
+def join(sets: Iterable[ImageSet], n: int) -> ImageSet:
+    """Return n images in all of several sets of one shape and the same classes, one set after the other.
+
+    Each set may be let go once it is copied, so that no more than one needs to be held beside the result.
+    """
+    images, labels = np.empty(0, np.uint8), np.empty(0, np.int64)
+    class_names: tuple[str, ...] = ()
+    place = 0
+    for part in sets:
+        if place == 0:
+            images, class_names = np.empty((n, *part.shape), np.uint8), part.class_names
+            labels = np.empty(n if part.labels is not None else 0, np.int64)
+        rows = slice(place, place + len(part))
+        images[rows] = part.images
+        if part.labels is not None:
+            labels[rows] = part.labels
+        place += len(part)
+    return ImageSet(images, labels if len(labels) else None, class_names)

@@ -1,6 +1,7 @@
 """Feature extractors, which turn images into the arrays that the metrics compare, and the check of those arrays."""
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -167,7 +168,7 @@ class NetworkExtractor:
         device = next(self.network.parameters()).device
         self.network.eval()
         rows = []
-        with torch.inference_mode(), torch.autocast(device.type, enabled=False), _full_precision():
+        with _one_at_a_time, torch.inference_mode(), torch.autocast(device.type, enabled=False), _full_precision():
             for start in range(0, len(images), self.batch_size):
                 # A copy, for torch refuses reversed views and warns of read-only arrays.
                 batch = torch.from_numpy(np.array(images[start : start + self.batch_size], order="C"))
@@ -196,6 +197,10 @@ def weights_sha256(network: "nn.Module") -> str:
         digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+_one_at_a_time = threading.Lock()
+"""The precision of products is set for the whole process, so two threads may not both change it."""
 
 
 @contextmanager

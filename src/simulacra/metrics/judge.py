@@ -73,8 +73,9 @@ class Judge:
     ) -> None:
         self.n = images_a_side(n_generated, len(validation), len(test), neighbours=neighbours)
         self.extractor, self.neighbours = extractor, neighbours
-        self.reference = test.take(range(self.n))
-        self.pool = np.concatenate([validation.images, test.images])
+        labels = None if test.labels is None else test.labels[: self.n]
+        self.reference = ImageSet(test.images[: self.n], labels, test.class_names)
+        self.splits = (validation.images, test.images)
 
     def compare(self, real: Images, generated: Images) -> dict[str, float]:
         """Return every sample-based metric of images (n, c, h, w) against as many real ones; KID is times 1000."""
@@ -91,16 +92,16 @@ class Judge:
         Neither extractor nor any family was fitted to validation or test images, so each seed compares two random
         halves of the two splits together.
         """
-        values = []
+        values, pool = [], np.concatenate(self.splits)
         for seed in seeds:
-            order = np.random.default_rng(seed).permutation(len(self.pool))
-            values.append(self.compare(self.pool[order[: self.n]], self.pool[order[self.n : 2 * self.n]]))
+            order = np.random.default_rng(seed).permutation(len(pool))
+            values.append(self.compare(pool[order[: self.n]], pool[order[self.n : 2 * self.n]]))
         return self._record("floor", "floor", values, seeds, compared="random halves of validation and test split")
 
     def noise(self, seeds: Sequence[int]) -> dict[str, Any]:
         """Return the record of independent uniform pixels: what knowing nothing scores."""
         shape = self.reference.images.shape
-        draws = [np.random.default_rng(seed).integers(0, 256, shape, np.uint8) for seed in seeds]
+        draws = (np.random.default_rng(seed).integers(0, 256, shape, np.uint8) for seed in seeds)
         return self._record("noise", "noise", [self.compare(self.reference.images, draw) for draw in draws], seeds)
 
     def family(self, model: Any, samples: ImageSet, seeds: Sequence[int], *, ema: bool | None) -> dict[str, Any]:

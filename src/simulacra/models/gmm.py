@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+CHUNK = 10_000
+"""Images that are worked on at once: as floating-point numbers they take many times the room."""
+
 MIN_ROWS_PER_COMPONENT = 5
 """A mixture is not offered more components than leave each so many rows on average."""
 
@@ -141,7 +144,14 @@ class GaussianMixture(GenerativeModel):
         """Draw a component and a point in the subspace for each class asked for, and map it to pixels."""
         rng = np.random.default_rng(seed)
         classes = self.choose_classes(n, condition, rng)
-        z = np.empty((n, len(self._arrays["axes"])))
+        images = np.empty((n, *self.shape), np.uint8)
+        for start in range(0, n, CHUNK):
+            images[start : start + CHUNK] = self._draw(classes[start : start + CHUNK], rng)
+        return self.labelled(images, classes)
+
+    def _draw(self, classes: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Return one image of each class given, (n, channels, height, width)."""
+        z = np.empty((len(classes), len(self._arrays["axes"])))
         for label in np.unique(classes):
             rows = np.flatnonzero(classes == label)
             weights, means, factors = (self._arrays[f"{label}.{part}"] for part in ("weights", "means", "factors"))
@@ -153,13 +163,15 @@ class GaussianMixture(GenerativeModel):
             noise = rng.standard_normal(x.shape)
             noise -= noise @ self._arrays["axes"].T @ self._arrays["axes"]
             x += noise * np.sqrt(self._arrays["noise_variance"])
-        pixels = np.clip(np.floor((x + 1) * 128), 0, 255).astype(np.uint8)
-        return self.labelled(pixels.reshape(n, *self.shape), classes)
+        pixels: NDArray[np.uint8] = np.clip(np.floor((x + 1) * 128), 0, 255).astype(np.uint8)
+        return pixels.reshape(-1, *self.shape)
 
     def log_prob(self, images: NDArray[np.uint8], *, seed: int = 0) -> Array:
         """Return log p(x) in nats per image, (n,), as a density per grey level; classes are summed out."""
-        x = _dequantise(images, np.random.default_rng(seed))
-        return np.asarray(self.log_density(x) + x.shape[1] * np.log(2 / 256))
+        rng = np.random.default_rng(seed)
+        chunks = np.split(images, range(CHUNK, len(images), CHUNK))
+        density: Array = np.concatenate([self.log_density(_dequantise(chunk, rng)) for chunk in chunks])
+        return np.asarray(density + np.prod(images.shape[1:]) * np.log(2 / 256))
 
     def log_density(self, x: Array) -> Array:
         """Return the log density at continuous pixels in [-1, 1], (n, pixels) to (n,)."""

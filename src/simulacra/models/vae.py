@@ -179,11 +179,11 @@ class VAE(NeuralModel):
     def sample(self, n: int, *, condition: Condition = None, seed: int) -> ImageSet:
         """Draw z from the prior and return decoded images."""
         classes = self.choose_classes(n, condition, np.random.default_rng(seed))
-        noise = Noise(seed)
-        images = [
-            self._decode_chunk(torch.from_numpy(part), noise) for part in np.split(classes, range(CHUNK, n, CHUNK))
-        ]
-        return self.labelled(torch.cat(images).numpy(), classes)
+        noise, images = Noise(seed), np.empty((n, *self.shape), np.uint8)
+        for start in range(0, n, CHUNK):
+            chunk = self._decode_chunk(torch.from_numpy(classes[start : start + CHUNK]), noise)
+            images[start : start + CHUNK] = chunk.numpy()
+        return self.labelled(images, classes)
 
     def _decode_chunk(self, y: Tensor, noise: Noise) -> Tensor:
         mean, log_variance = self.network.prior(y)

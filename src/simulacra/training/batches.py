@@ -1,5 +1,6 @@
 """Batches as a pure function of data, seed and step, so that a resumed run sees what it would have seen."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -91,9 +92,10 @@ class ImageBatches:
         first = position * self.batch_size + self.rank * share
         return self._batch(self._epoch_order(epoch)[first : first + share], step)
 
-    def in_order(self) -> list[Batch]:
-        """Return all rows once, unshuffled, the last batch being shorter."""
-        return [self._batch(rows, 0) for rows in torch.split(torch.arange(len(self.images)), self.batch_size)]
+    def in_order(self) -> Iterator[Batch]:
+        """Yield all rows once, unshuffled, the last batch being shorter; their noise is the same each time."""
+        for number, rows in enumerate(torch.split(torch.arange(len(self.images)), self.batch_size)):
+            yield self._batch(rows, number)
 
     def _batch(self, rows: Tensor, step: int) -> Batch:
         rows = rows.to(self.images.device)

@@ -6,7 +6,6 @@ import math
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from simulacra.training.batches import Batch, ImageBatches
 from simulacra.training.config import RUNTIME, TrainingConfig
 from simulacra.training.device import autocast, place
 from simulacra.training.history import Callback, History
-from simulacra.training.noise import Noise
 from simulacra.training.progress import Progress
 from simulacra.training.schedule import learning_rate_factor
 from simulacra.training.state import TrainingState
@@ -69,7 +67,7 @@ def train(
     device, precision = place(module, config)
     rank, world = distributed.here()
     batches = ImageBatches(data, batch_size=config.batch_size, seed=seed, device=device, rank=rank, world=world)
-    held_out = ImageBatches(validation, batch_size=256, seed=0, device=device).in_order() if validation else []
+    held_out = ImageBatches(validation, batch_size=256, seed=0, device=device) if validation else None
     state = TrainingState(module, config)
     keeper = _Keeper(state, checkpoints, lambda: _identity(module, data, validation, config, seed))
     keeper.resume()
@@ -136,15 +134,13 @@ def _step(state: TrainingState, loss: distributed.Loss, batch: Batch, rate: floa
 
 
 @torch.no_grad()
-def _validate(module: Trainable, batches: Sequence[Batch]) -> dict[str, float]:
+def _validate(module: Trainable, held_out: ImageBatches) -> dict[str, float]:
     """Average the loss over the held-out rows, with the same noise each time so that the curve compares."""
     totals: dict[str, float] = {}
-    for number, batch in enumerate(batches):
-        again = replace(batch, noise=Noise(0, number, device=batch.x.device))
-        for name, value in module.loss(again).items():
+    for batch in held_out.in_order():
+        for name, value in module.loss(batch).items():
             totals[name] = totals.get(name, 0.0) + float(value) * len(batch.x)
-    rows = sum(len(batch.x) for batch in batches)
-    return {name: total / rows for name, total in totals.items()}
+    return {name: total / len(held_out.images) for name, total in totals.items()}
 
 
 class _Keeper:
