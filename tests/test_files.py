@@ -44,20 +44,20 @@ class Killed(BaseException):
     """Stands for a kill: nothing in the code under test may catch it and put things right."""
 
 
-def killed_at(monkeypatch: pytest.MonkeyPatch, step: str, number: int, write: Callable[[], object]) -> None:
-    """Run a write that dies at the nth rename or sync, and does not get to clean up after itself."""
-    calls = {"rename": 0, "replace": 0}
-    original = getattr(Path, step)
+def killed_at(monkeypatch: pytest.MonkeyPatch, number: int, write: Callable[[], object]) -> None:
+    """Run a write that dies at the nth rename, and does not get to clean up after itself."""
+    left = [number]
+    rename, remove = Path.rename, files._remove
 
     def dying(self: Path, target: Path) -> Path:
-        calls[step] += 1
-        if calls[step] == number:
+        left[0] -= 1
+        if not left[0]:
             raise Killed
-        return original(self, target)
+        return rename(self, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, step, dying)
-        patch.setattr(files, "_remove", lambda path: None)
+        patch.setattr(Path, "rename", dying)
+        patch.setattr(files, "_remove", lambda path: remove(path) if left[0] > 0 else None)
         with pytest.raises(Killed):
             write()
 
@@ -80,11 +80,28 @@ def test_a_folder_s_hash_is_that_of_its_names_and_contents(tmp_path: Path) -> No
     assert names(tmp_path) == {"model", ".model.seal", "same", ".same.seal"}
 
 
-def test_the_path_that_is_filled_ends_like_the_place(tmp_path: Path) -> None:
+def test_the_path_that_is_filled_is_named_like_the_place(tmp_path: Path) -> None:
     """Some libraries choose the format by it."""
     seen: list[str] = []
     files.write(tmp_path / "x.tar.gz", lambda path: (seen.append(path.name), path.touch()))
-    assert seen[0].endswith(".x.tar.gz")
+    assert seen == ["x.tar.gz"]
+
+
+def test_what_a_library_leaves_beside_its_file_is_cleared_away(tmp_path: Path) -> None:
+    files.write(tmp_path / "p", lambda path: (path.with_name(".tmp1234").touch(), path.touch()))
+    assert names(tmp_path) == {"p", ".p.seal"}
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_files_may_be_read_by_whoever_the_user_lets_read_his_files(tmp_path: Path, umask: int) -> None:
+    former = os.umask(umask)
+    try:
+        files.write(tmp_path / "p", lambda path: (path.touch(0o600), path.chmod(0o600)))
+        files.write(tmp_path / "folder", a_folder(x=b"x"))
+    finally:
+        os.umask(former)
+    assert (tmp_path / "p").stat().st_mode & 0o777 == 0o666 & ~umask
+    assert (tmp_path / "folder/inner").stat().st_mode & 0o777 == 0o777 & ~umask
 
 
 @pytest.mark.parametrize("fill", [a_file, lambda content: a_folder(x=content)], ids=["file", "folder"])
@@ -115,7 +132,7 @@ def test_killed_between_seal_and_rename_the_former_content_is_accepted(
 ) -> None:
     place = tmp_path / "p"
     old = files.write(place, fill(b"old"))
-    killed_at(monkeypatch, "rename", 1, lambda: files.write(place, fill(b"newer")))
+    killed_at(monkeypatch, 1, lambda: files.write(place, fill(b"newer")))
     assert files.sealed(place) == files.check(place) == old
     new = files.write(place, fill(b"newest"))
     assert new != old and files.check(place) == new and names(tmp_path) == {"p", ".p.seal"}
@@ -127,7 +144,7 @@ def test_killed_twice_in_a_row_the_former_content_is_still_accepted(
     place = tmp_path / "p"
     old = files.write(place, a_file(b"old"))
     for number in range(2):
-        killed_at(monkeypatch, "rename", 1, lambda number=number: files.write(place, a_file(b"newer" * number)))
+        killed_at(monkeypatch, 1, lambda number=number: files.write(place, a_file(b"newer" * number)))
     assert files.sealed(place) == files.check(place) == old
 
 
@@ -137,7 +154,7 @@ def test_a_folder_whose_swap_was_interrupted_is_put_back(
 ) -> None:
     place = tmp_path / "model"
     old = files.write(place, a_folder(x=b"old"))
-    killed_at(monkeypatch, "rename", 2, lambda: files.write(place, a_folder(x=b"new")))
+    killed_at(monkeypatch, 2, lambda: files.write(place, a_folder(x=b"new")))
     assert not place.exists()
     assert look(place) == old and content(place) == {"x": b"old"}
     assert files.write(place, a_folder(x=b"new")) != old
@@ -148,7 +165,7 @@ def test_the_first_write_that_is_killed_leaves_nothing_that_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = tmp_path / "p"
-    killed_at(monkeypatch, "rename", 1, lambda: files.write(place, a_file(b"new")))
+    killed_at(monkeypatch, 1, lambda: files.write(place, a_file(b"new")))
     assert files.sealed(place) is None
     with pytest.raises(SimulacraError, match="p is not there yet"):
         files.check(place)
@@ -159,7 +176,7 @@ def test_an_unsealed_file_is_refused_even_where_a_killed_write_would_have_replac
 ) -> None:
     place = tmp_path / "p"
     place.write_bytes(b"half")
-    killed_at(monkeypatch, "rename", 1, lambda: files.write(place, a_file(b"new")))
+    killed_at(monkeypatch, 1, lambda: files.write(place, a_file(b"new")))
     assert files.sealed(place) is None
     with pytest.raises(SimulacraError, match="damaged"):
         files.check(place)
@@ -261,7 +278,7 @@ def test_removing_takes_the_seal_along(tmp_path: Path) -> None:
 def test_removing_buries_what_an_interrupted_swap_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "model"
     files.write(place, a_folder(x=b"old"))
-    killed_at(monkeypatch, "rename", 2, lambda: files.write(place, a_folder(x=b"new")))
+    killed_at(monkeypatch, 2, lambda: files.write(place, a_folder(x=b"new")))
     files.remove(place)
     assert files.sealed(place) is None and not place.exists()
 
@@ -342,6 +359,7 @@ def test_a_file_in_the_place_of_a_folder_above_is_named(tmp_path: Path) -> None:
         with pytest.raises(NotADirectoryError) as caught:
             files.write(place, a_file(b"new"))
         assert caught.value.filename == str(place) and caught.value.errno in files.UNWRITABLE
+        assert caught.value.strerror == f"{tmp_path / 'a'} is a file, not a folder"
         assert files.sealed(place) is None
     assert (tmp_path / "a").read_text() == "a note"
 

@@ -1,7 +1,7 @@
 """Files and folders that are there whole or not at all: written beside their place, synced, sealed by sha256, renamed.
 
-The hidden names beside a place `a/b.json` are `a/.b.json.seal` (its hashes), `a/.new-<machine>-<process>.b.json` (being
-written) and `a/.b.json.former` (a folder that steps aside while another takes its place).
+The hidden names beside a place `a/b.json` are `a/.b.json.seal` (its hashes), `a/.new-<machine>-<process>.b.json` (the
+folder in which it is written) and `a/.b.json.former` (a folder that steps aside while another takes its place).
 """
 
 import errno
@@ -38,7 +38,7 @@ RESERVE = 32 * 2**20
 """Bytes that a write leaves free on the disk: others need some too, and a full disk damages more than one file."""
 
 SCRATCH = f".new-{os.uname().nodename}-"
-"""How names begin of what this machine's processes are writing; several machines may share a folder."""
+"""How the names begin of folders that this machine's processes write in; several machines may share a disk."""
 
 ATTEMPTS = 3
 """How often a reader looks before it finds fault: another process may be putting a file in place at that moment."""
@@ -72,7 +72,7 @@ def write(place: Path, fill: Callable[[Path], object], *, need: int = 0) -> str:
 
     Args:
         place: where it goes; folders above it are made.
-        fill: writes it to the path that it is given, which ends like the place: a file, or a folder that it makes.
+        fill: writes it to the path that it is given, of the same name as the place: a file, or a folder that it makes.
         need: bytes that it will take, as far as they are known beforehand.
 
     Returns:
@@ -82,22 +82,24 @@ def write(place: Path, fill: Callable[[Path], object], *, need: int = 0) -> str:
         SimulacraError: where the disk lacks the space.
         OSError: where the place cannot be written to; names it.
     """
-    scratch = place.with_name(f"{SCRATCH}{os.getpid()}.{place.name}")
+    # A folder of its own, since libraries leave temporary files beside what they write when they are killed.
+    workshop = place.with_name(f"{SCRATCH}{os.getpid()}.{place.name}")
     with _naming(place):
         _make_folder(place.parent)
         _remove_leftovers(place.parent)
-        _remove(scratch)
+        _remove(workshop)
         _check_space(place, need)
         try:
+            workshop.mkdir()
+            scratch = workshop / place.name
             fill(scratch)
-            for path in (scratch, *scratch.rglob("*")):
-                _sync(path)
+            _finish(scratch)
             parts = _parts(scratch)
             _recover(place)
             with _locked(place.parent):
                 _put(scratch, parts, place)
         finally:
-            _remove(scratch)
+            _remove(workshop)
     return _digest(parts)
 
 
@@ -170,7 +172,7 @@ def _whole(place: Path) -> Parts:
         raise SimulacraError(f"{place} is not there yet; run the stage that makes it first")
     if seal is None:
         fault = f"{place} has no seal: it was not written to its end, or not by this project"
-    elif actual and any(parts and _digest(parts) == _digest(actual) for parts in seal):
+    elif any(parts and _digest(parts) == _digest(actual) for parts in seal):
         return actual
     else:
         fault = _damage(place, seal.parts, actual)
@@ -268,6 +270,14 @@ def _read_seal(place: Path) -> Seal | None:
     return None if parts is None else Seal(parts, previous)
 
 
+def _finish(scratch: Path) -> None:
+    """Make what was written last, and readable by whoever may read the folder: safetensors keeps it to its writer."""
+    readers = scratch.parent.stat().st_mode & 0o666
+    for path in (scratch, *scratch.rglob("*")):
+        path.chmod(path.stat().st_mode | readers)
+        _sync(path)
+
+
 def _put(scratch: Path, parts: Parts, place: Path) -> None:
     """Seal and rename; a folder cannot be renamed over another, so the former one steps aside for that moment.
 
@@ -317,8 +327,9 @@ def _locked(folder: Path) -> Iterator[None]:
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise NotADirectoryError(errno.ENOTDIR, f"{folder} is a file, not a folder") from error
+    except (FileExistsError, NotADirectoryError) as error:
+        blocking = next((path for path in (folder, *folder.parents) if path.is_file()), folder)
+        raise NotADirectoryError(errno.ENOTDIR, f"{blocking} is a file, not a folder") from error
 
 
 def _remove_leftovers(folder: Path) -> None:
@@ -326,13 +337,14 @@ def _remove_leftovers(folder: Path) -> None:
     for path in folder.iterdir():
         process = path.name.removeprefix(SCRATCH).split(".")[0]
         if path.name.startswith(SCRATCH) and process.isdecimal() and not _alive(int(process)):
-            _remove(path)
+            with suppress(FileNotFoundError):  # another process clears up too
+                _remove(path)
 
 
 def _alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:  # another user's
         return True

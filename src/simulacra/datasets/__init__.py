@@ -1,6 +1,15 @@
-"""Kedro datasets for what Simulacra keeps: image sets, and objects that are folders."""
+"""Kedro datasets for what Simulacra keeps: each is written as a whole, sealed by sha256 and checked when it is read."""
 
+from simulacra.datasets.base import SealedDataset
+from simulacra.datasets.checked import CheckedDataset
 from simulacra.datasets.folders import CheckpointFolder, ClassifierDataset, ModelDataset
 from simulacra.datasets.image_sets import ImageSetDataset
 
-__all__ = ["CheckpointFolder", "ClassifierDataset", "ImageSetDataset", "ModelDataset"]
+__all__ = [
+    "CheckedDataset",
+    "CheckpointFolder",
+    "ClassifierDataset",
+    "ImageSetDataset",
+    "ModelDataset",
+    "SealedDataset",
+]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -69,18 +70,23 @@ def load(folder: Path, identity: Mapping[str, Any]) -> Checkpoint | None:
     """
     for place in reversed(_places(folder)):
         try:
-            files.check(place)
-        except SimulacraError as error:
-            logger.warning("passed over a checkpoint: %s", error)
+            found = files.read(place, _open)
+            saved = found.facts["identity"]
+        except (SimulacraError, SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            logger.warning("passed over a checkpoint: %s: %s", place, error)
             continue
-        facts = json.loads((place / "facts.json").read_text())
-        _check_identity(place, facts["identity"], identity)
-        states: dict[str, dict[str, Tensor]] = {}
-        for full_key, value in load_file(place / "tensors.safetensors").items():
-            name, key = full_key.split("/", 1)
-            states.setdefault(name, {})[key] = value
-        return Checkpoint(facts["step"], states, facts)
+        _check_identity(place, saved, identity)
+        return found
     return None
+
+
+def _open(place: Path) -> Checkpoint:
+    facts = json.loads((place / "facts.json").read_text())
+    states: dict[str, dict[str, Tensor]] = {}
+    for full_key, value in load_file(place / "tensors.safetensors").items():
+        name, key = full_key.split("/", 1)
+        states.setdefault(name, {})[key] = value
+    return Checkpoint(facts["step"], states, facts)
 
 
 def clear(folder: Path) -> None:

@@ -1,14 +1,17 @@
 """Gather what every family left behind into one leaderboard and one page."""
 
+from base64 import b64decode, b64encode
 from datetime import UTC, datetime
 from typing import Any
 
+from simulacra.incremental import skippable
 from simulacra.pipelines.annotations import DataFrame, ImageSet
 from simulacra.pipelines.config import FamilyConfig
 
 COSTS = ("train_seconds", "parameters", "sample_ms")
 
 
+@skippable
 def summarise_family(
     metrics: dict[str, Any],
     samples: ImageSet,
@@ -18,7 +21,10 @@ def summarise_family(
     verdict: dict[str, Any],
     config: FamilyConfig,
 ) -> dict[str, Any]:
-    """Return all that the page shows of one family; costs join the metrics only here, since no two runs share them."""
+    """Return all that the page shows of one family, fit for JSON: pictures are PNG as base64.
+
+    Costs join the metrics only here, since no two runs share them.
+    """
     import yaml
 
     from simulacra.plotting import png, sample_grid, training_curves
@@ -28,13 +34,14 @@ def summarise_family(
     return {
         "record": metrics | {"metrics": metrics["metrics"] | costs},
         "verdict": verdict,
-        "samples": png(sample_grid(samples)),
-        "curves": png(training_curves(history)) if len(history) else None,
+        "samples": _text(png(sample_grid(samples))),
+        "curves": _text(png(training_curves(history))) if len(history) else None,
         "training": training_record,
         "config": yaml.safe_dump(config.model_dump(mode="json", exclude={"family"}), sort_keys=False),
     }
 
 
+@skippable
 def make_leaderboard(baselines: list[dict[str, Any]], *summaries: dict[str, Any]) -> DataFrame:
     """Return the leaderboard: floor, families by rank, noise."""
     from simulacra.report.leaderboard import leaderboard
@@ -42,6 +49,7 @@ def make_leaderboard(baselines: list[dict[str, Any]], *summaries: dict[str, Any]
     return leaderboard([*baselines, *(summary["record"] for summary in summaries)])
 
 
+@skippable
 def write_report(
     leaderboard: DataFrame,
     baselines: list[dict[str, Any]],
@@ -58,7 +66,6 @@ def write_report(
     from simulacra.report.page import Family, Report, render
 
     dataset = experiment["dataset"]
-    families = [summary["record"]["row"] for summary in summaries]
     return render(
         Report(
             dataset=dataset,
@@ -67,8 +74,14 @@ def write_report(
             leaderboard=leaderboard,
             records=[*baselines, *(summary["record"] for summary in summaries)],
             families=[
-                Family(name, *(summary[part] for part in ("samples", "curves", "training", "config")))
-                for name, summary in zip(families, summaries, strict=True)
+                Family(
+                    summary["record"]["row"],
+                    b64decode(summary["samples"]),
+                    b64decode(summary["curves"]) if summary["curves"] else None,
+                    summary["training"],
+                    summary["config"],
+                )
+                for summary in summaries
             ],
             real=png(sample_grid(train_set)),
             class_names=train_set.class_names,
@@ -84,3 +97,7 @@ def write_report(
             versions=library_versions(),
         )
     )
+
+
+def _text(image: bytes) -> str:
+    return b64encode(image).decode()
