@@ -1,6 +1,7 @@
 """The figures hold what they are given: pixels, lines, labels, references."""
 
 import sys
+import warnings
 from io import BytesIO
 
 import numpy as np
@@ -122,6 +123,17 @@ def test_grid_takes_class_names_as_they_are():
     names = ["$\\broken", "<script>", "two\nlines", "a name far too long to stand beside images"]
     figure = sample_grid(labelled(4, 2, names=names), columns=2)
     assert tick_labels(figure.axes[0]) == ["$\\broken", "<script>", "two lines", "a name far too lo…"]
+    assert drawn(figure).std() > 0
+
+
+def test_grid_draws_class_names_that_the_font_lacks_without_a_warning():
+    names = ["猫", "🐈", "%2e%2e", "x" * 255]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        figure = sample_grid(labelled(4, 2, names=names), columns=2)
+        figure.savefig(BytesIO())
+    assert [str(warning.message) for warning in caught] == []
+    assert tick_labels(figure.axes[0])[:3] == names[:3]
     assert drawn(figure).std() > 0
 
 

@@ -1,6 +1,7 @@
 """Figures of samples, curves, metrics and verdicts, drawn without pyplot so that no global state is touched."""
 
 import math
+import warnings
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -176,6 +177,8 @@ def _figure(width: float, height: float, *, dpi: int = DPI, layout: Any = "const
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    # Whoever saves the figure would print this for every class name that the font lacks; a box is drawn in its place.
+    warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)
     figure = Figure(figsize=(width, height), dpi=dpi, layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
     return figure

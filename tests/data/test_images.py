@@ -19,7 +19,8 @@ import pytest
 from PIL import Image, ImageFile
 
 from simulacra.data.config import FabricatedSource, FashionMnistSource, ImageFolderSource, MnistSource, Source
-from simulacra.data.images import FASHION_MNIST_SHA256, load_images, read_fashion_mnist
+from simulacra.data.idx import FASHION_MNIST_SHA256
+from simulacra.data.images import load_images, read_fashion_mnist
 from simulacra.data.split import MIN_PER_CLASS
 from simulacra.errors import SimulacraError
 
@@ -561,7 +562,7 @@ def test_missing_folder(tmp_path: Path) -> None:
 
 def test_file_instead_of_folder(pets: Path) -> None:
     message = complaint(ImageFolderSource(path=pets / "cat" / "a.PNG", size=8))
-    assert "a.PNG is a file, not a folder" in message
+    assert "a.PNG is neither a folder nor an archive (.zip, .tar, .tar.gz" in message
 
 
 @pytest.mark.parametrize("inside", [[], ["notes.txt"], ["cat/", "dog/"], ["cat/notes.txt"]])

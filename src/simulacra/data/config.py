@@ -1,13 +1,35 @@
 """Parameter blocks of the data: where a dataset of images comes from, and how it is split."""
 
 import math
+import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 # Above this number Pillow warns of a decompression bomb on its own account.
 PILLOW_MAX_PIXELS = 89_478_485
+
+LONGEST_NAME, LONGEST_PATH = 255, 4095
+"""Bytes of a file's name and of a whole path, as Linux and its common file systems allow."""
+
+
+def _checked(path: Path) -> Path:
+    """Refuse a path that no file can have, or that would garble the messages and records that it is written into."""
+    if not str(path).isprintable():
+        raise ValueError(f"the path {str(path)!a} has unprintable characters: rename the file or folder")
+    if len(os.fsencode(path)) > LONGEST_PATH or any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
+        raise ValueError(
+            f"the path {str(path)[:40]}… is too long, {LONGEST_NAME} bytes a name and {LONGEST_PATH} in all: correct it"
+        )
+    try:
+        path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"the path {path} begins with the home of a user who does not exist: correct it") from error
+    return path
+
+
+UserPath = Annotated[Path, AfterValidator(_checked)]
 
 
 class MnistSource(BaseModel):
@@ -36,11 +58,11 @@ class FashionMnistSource(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     type: Literal["fashion_mnist"] = Field("fashion_mnist", description="Tells this source from the others.")
-    path: Path = Field(
+    path: UserPath = Field(
         Path("/usr/share/datasets/fashion-mnist"),
         description="Folder of the four idx files, gzipped or not; the default is Debian's dataset-fashion-mnist.",
     )
-    download_to: Path = Field(
+    download_to: UserPath = Field(
         Path("data/01_raw/downloads"), description="Where torchvision puts the files when `path` has none of them."
     )
     download: bool = Field(True, description="Whether the files may be downloaded at all.")
@@ -48,7 +70,7 @@ class FashionMnistSource(BaseModel):
 
 
 class ImageFolderSource(BaseModel):
-    """The user's own pictures: `path/<class>/*`, or `path/*` when they carry no classes.
+    """The user's own pictures, in a folder or an archive: `<class>/*`, or `*` when they carry no classes.
 
     Example:
         >>> from simulacra.data.config import ImageFolderSource
@@ -59,7 +81,10 @@ class ImageFolderSource(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     type: Literal["image_folder"] = Field("image_folder", description="Tells this source from the others.")
-    path: Path = Field(description="Folder that holds one folder a class, or the images themselves.")
+    path: UserPath = Field(
+        description="Folder or archive (zip, tar, tar.gz, tgz, tar.bz2, tar.xz) that holds one folder a class, or the "
+        "images themselves."
+    )
     size: int = Field(ge=4, le=1024, description="Height and width, in pixels, that every image is brought to.")
     colour: Literal["grey", "rgb"] = Field("rgb", description="One channel of luma, or three of red, green, blue.")
     resize: Literal["crop", "pad", "stretch"] = Field(
