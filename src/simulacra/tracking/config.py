@@ -1,0 +1,55 @@
+"""What mlflow.yml says: where runs are tracked, and how long a server may keep a run waiting."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from simulacra.errors import SimulacraError
+
+SQLITE = "sqlite:///"
+
+
+class TrackingConfig(BaseModel):
+    """The content of mlflow.yml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tracking_uri: str = Field("sqlite:///mlflow.db", description="store; MLFLOW_TRACKING_URI comes before it")
+    experiment: str = Field("simulacra", min_length=1, description="MLflow experiment of all runs")
+    timeout: int = Field(5, ge=1, description="seconds that a server may take to answer one call")
+    wait: int = Field(20, ge=0, description="seconds that a run waits at its end while nothing gets on")
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> "TrackingConfig":
+        """Return the checked content, with MLFLOW_TRACKING_URI in its place where it is set.
+
+        Raises:
+            SimulacraError: for an unknown key or a wrong type; names it.
+        """
+        try:
+            config = cls.model_validate(raw)
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            raise SimulacraError(f"mlflow.yml: {wrong}; it has the keys {', '.join(cls.model_fields)}") from error
+        return config.model_copy(update={"tracking_uri": os.environ.get("MLFLOW_TRACKING_URI") or config.tracking_uri})
+
+    @property
+    def public_uri(self) -> str:
+        """The tracking URI without what is secret in it: user, password and query.
+
+        Example:
+            >>> TrackingConfig(tracking_uri="https://me:secret@mlflow.example/team?key=1").public_uri
+            'https://mlflow.example/team'
+        """
+        parts = urlsplit(self.tracking_uri)
+        return self.tracking_uri.split("?")[0].replace(parts.netloc, parts.netloc.rpartition("@")[2], 1)
+
+    def database(self, project: Path) -> Path | None:
+        """Return the sqlite file, which lies in the project where its path is relative; None for any other store."""
+        if not self.tracking_uri.startswith(SQLITE):
+            return None
+        return project / self.tracking_uri.removeprefix(SQLITE).split("?")[0]

@@ -1,0 +1,40 @@
+"""What is said of each dataset."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from simulacra.tracking.content import artifact_place, content, split_inputs
+
+
+def test_a_history_becomes_curves_with_steps() -> None:
+    table = pd.DataFrame({"step": [1, 2], "split": "train", "name": "loss", "value": [0.5, 0.25]})
+    assert content("history", table).metrics == [("train/loss", 0.5, 1), ("train/loss", 0.25, 2)]
+
+
+def test_metrics_bring_their_spread_and_the_passport() -> None:
+    record = {"passport_id": "p1", "metrics": {"fid": {"value": 3.0, "std": 0.1}, "kid": {"value": 1.0, "std": None}}}
+    said = content("metrics", record)
+    assert dict((key, value) for key, value, _ in said.metrics) == {"fid": 3.0, "fid_std": 0.1, "kid": 1.0}
+    assert said.tags == {"passport_id": "p1"}
+    (row,) = (content("baselines", [record | {"row": "floor"}]).metrics[0],)
+    assert row == ("floor/fid", 3.0, 0)
+
+
+def test_of_a_verdict_only_results_are_charted() -> None:
+    said = content("verdict", {"verdict": "helps", "difference": 0.1, "n_seeds": 3, "accuracy_real": 0.8})
+    assert said.metrics == [("augmentation/difference", 0.1, 0), ("augmentation/accuracy_real", 0.8, 0)]
+    assert said.tags == {"augmentation": "helps"}
+
+
+def test_records_give_their_numbers_and_nothing_else() -> None:
+    assert content("training_record", {"seconds": 2, "resumed": True, "device": "cpu"}).metrics == [("seconds", 2.0, 0)]
+
+
+def test_splits_are_inputs_with_their_hash() -> None:
+    (one,) = split_inputs("mnist", {"splits": {"train": {"fingerprint": "f" * 64, "n": 3}}})
+    assert one["digest"] == "f" * 32 and one["context"] == "train" and '"n": 3' in one["source"]
+
+
+def test_a_file_without_a_stage_lies_below_its_folder() -> None:
+    assert artifact_place(Path("/somewhere/else/notes.txt")) == "else"
