@@ -1,4 +1,8 @@
+import errno
+from itertools import pairwise
+
 import pytest
+from kedro.io import DatasetError
 from kedro.validation.exceptions import ModelInstantiationError, ParameterValidationError
 from kedro.validation.model_factory import instantiate_model
 from pydantic import BaseModel
@@ -61,6 +65,26 @@ def test_a_mistake_is_found_behind_other_errors() -> None:
             raise RuntimeError("node failed") from error
     except RuntimeError as error:
         assert mistake(error) == "the file x is empty"
+
+
+def chain(*errors: Exception) -> Exception:
+    """Each error raised from the next."""
+    for error, cause in pairwise(errors):
+        error.__cause__ = cause
+    return errors[0]
+
+
+def test_of_several_kinds_in_a_chain_the_plainest_is_told() -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "/data/model")
+    wrapped = DatasetError("Failed while saving data")
+    assert mistake(chain(wrapped, full)) == "/data/model cannot be written: No space left on device"
+    assert mistake(chain(RuntimeError(), wrapped, full)) == "/data/model cannot be written: No space left on device"
+    assert mistake(chain(wrapped, SimulacraError("the disk has 3 MiB"), full)) == "the disk has 3 MiB"
+    assert mistake(chain(wrapped, full, SimulacraError("the disk has 3 MiB"))) == "the disk has 3 MiB"
+    unreadable = DatasetError("Failed while loading data")
+    assert mistake(chain(unreadable, ValueError("not a table"))).startswith("Failed while loading data\nRun the stage")
+    missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "/data/model")
+    assert mistake(missing) is None
 
 
 def report_of(*classes: tuple[type[BaseModel], dict]) -> str:

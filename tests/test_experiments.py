@@ -1,7 +1,7 @@
 import pytest
 
 from simulacra.errors import SimulacraError
-from simulacra.experiments import expand, load_experiments, parse_experiments
+from simulacra.experiments import command_options, expand, load_experiments, parse_experiments
 from simulacra.models import FAMILIES
 
 EXPERIMENTS = parse_experiments({"a": {"kind": "image", "families": ["vae"]}, "b": {"kind": "image"}})
@@ -73,11 +73,20 @@ def test_expansion_leaves_its_input_alone_and_shares_nothing() -> None:
         ({"seed": -1}, "seed must be a whole number"),
         ({"seed": "x"}, "seed must be a whole number"),
         ({"vea": {}}, "unknown parameter 'vea'; did you mean 'vae'"),
+        ({"force": "yes"}, "the parameter force must be true or false, got 'yes'"),
+        ({"force": 1}, "the parameter force must be true or false, got 1"),
     ],
 )
 def test_unknown_parameters_are_named_with_the_nearest_known(extra: dict, message: str) -> None:
     with pytest.raises(SimulacraError, match=message):
         expand(PARAMETERS | extra, EXPERIMENTS, {})
+
+
+def test_force_is_off_unless_it_is_said_and_no_part_of_a_command_to_repeat() -> None:
+    assert expand(PARAMETERS, EXPERIMENTS, {})["force"] is False
+    expanded = expand(PARAMETERS | {"force": True}, EXPERIMENTS, {"force": True, "seed": 0})
+    assert expanded["force"] is True and expanded["a"]["experiment"]["options"] == " --params seed=0"
+    assert command_options({"force": True}, None) == ""
 
 
 @pytest.mark.parametrize(
@@ -91,6 +100,7 @@ def test_unknown_parameters_are_named_with_the_nearest_known(extra: dict, messag
         ({"a": {"kind": "image", "families": None}}, "a.families must be all or a list such as"),
         ({"a": ["image"]}, "needs the keys kind and families"),
         ({"train": {"kind": "image"}}, "'train' cannot name a dataset"),
+        ({"force": {"kind": "image"}}, "'force' cannot name a dataset"),
         ({"vae": {"kind": "image"}}, "'vae' cannot name a dataset"),
         ({"../a": {"kind": "image"}}, "cannot name a dataset"),
         ({"a.b": {"kind": "image"}}, "cannot name a dataset"),

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,7 +40,14 @@ def artifacts(project: Path, run: MlflowRun, folder: str = "") -> set[str]:
 
 def files(project: Path) -> dict[str, bytes]:
     root = project / "data/test"
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.glob("0*/**/*") if path.is_file()}
+    paths = (path for path in root.glob("0*/**/*") if path.is_file() and not path.name.startswith("."))
+    return {str(path.relative_to(root)): path.read_bytes() for path in paths}
+
+
+def repeatable(content: dict[str, bytes]) -> dict[str, bytes]:
+    """What two runs under one seed have in common: all that tells no time."""
+    ends = ("samples.safetensors", "metrics.json", "tensors.safetensors", "verdict.json", "baselines.json")
+    return {name: data for name, data in content.items() if name.endswith(ends)}
 
 
 def copy_of(project: Path, place: Path) -> Path:
@@ -107,16 +115,13 @@ def test_every_saved_file_is_an_artifact(finished_project: Path) -> None:
 
 def test_same_seed_same_bytes_another_seed_others(finished_project: Path, fresh_project: Path, kedro: Run) -> None:
     kedro(fresh_project, *TEST)
-    repeatable = ("samples.safetensors", "metrics.json", "tensors.safetensors", "verdict.json", "baselines.json")
-    first, second = files(finished_project), files(fresh_project)
-    names = [name for name in first if name.endswith(repeatable)]
-    assert len(names) >= 10
-    assert all(first[name] == second[name] for name in names)
+    first = repeatable(files(finished_project))
+    assert len(first) >= 10 and repeatable(files(fresh_project)) == first
     kedro(fresh_project, *TEST, "--namespaces", "mnist.vae", "--params", "seed=1")
     third = files(fresh_project)
     for name in ("07_model_output/mnist/vae/samples.safetensors", "08_reporting/mnist/vae/metrics.json"):
         assert third[name] != first[name]
-    assert all(third[name] == first[name] for name in names if "/vae/" not in name)
+    assert all(third[name] == content for name, content in first.items() if "/vae/" not in name)
 
 
 def test_one_family_alone_renews_itself_and_says_what_is_stale(
@@ -138,14 +143,15 @@ def test_one_family_alone_renews_itself_and_says_what_is_stale(
 def test_a_stage_alone(finished_project: Path, tmp_path: Path, kedro: Run) -> None:
     project = copy_of(finished_project, tmp_path / "p")
     before = files(project)
-    kedro(project, *TEST, "--pipeline", "evaluate")
+    kedro(project, *TEST, "--pipeline", "evaluate", "--params", "force=true")
     assert {name for name, content in files(project).items() if content != before.get(name)} == set()
 
 
 def test_a_failing_family_marks_its_own_child_only(finished_project: Path, tmp_path: Path, kedro: Run) -> None:
     project = copy_of(finished_project, tmp_path / "p")
     before = files(project)
-    done = kedro(project, *TEST, "--pipeline", "train", "--params", "vae.training.learning_rate=1e30", code=1)
+    diverging = "force=true,vae.training.learning_rate=1e30"
+    done = kedro(project, *TEST, "--pipeline", "train", "--params", diverging, code=1)
     assert "training diverged by step" in done.stderr and "Lower training.learning_rate" in done.stderr
     assert "Traceback" not in done.stderr
     runs = tracked(project)
@@ -197,12 +203,13 @@ def test_a_damaged_file_is_refused_by_name(finished_project: Path, tmp_path: Pat
     victim.write_bytes(victim.read_bytes()[:1000])
     done = kedro(project, *TEST, "--pipeline", "train_gmm", code=1)
     assert str(victim) in done.stderr and "damaged" in done.stderr and "Traceback" not in done.stderr
-    assert tracked(project)["train_gmm"][0].info.status == "FAILED"
+    assert "make it by `kedro run --pipeline preprocess --namespaces mnist --env test`" in done.stderr
 
 
 def test_an_unreachable_tracking_server_costs_a_warning(finished_project: Path, tmp_path: Path, kedro: Run) -> None:
     project = copy_of(finished_project, tmp_path / "p")
-    done = kedro(project, *TEST, "--pipeline", "train_gmm", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    command = (*TEST, "--pipeline", "train_gmm", "--params", "force=true")
+    done = kedro(project, *command, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert "MLflow tracking is off for the rest of this run" in done.stderr
 
 
@@ -340,21 +347,32 @@ def test_mistakes_in_files_end_in_one_message(fresh_project: Path, kedro: Run) -
     assert "mlflow.yml: experimnt: Extra inputs are not permitted" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_threads_are_refused(fresh_project: Path, kedro: Run) -> None:
-    done = kedro(fresh_project, *TEST, "--pipeline", "ingest", "--runner", "ThreadRunner", code=1)
-    assert "no run could be repeated" in done.stderr and "Traceback" not in done.stderr
+def test_threads_and_processes_make_the_same_bytes(finished_project: Path, fresh_project: Path, kedro: Run) -> None:
+    kedro(fresh_project, *TEST, "--runner", "ThreadRunner")
+    assert repeatable(files(fresh_project)) == repeatable(files(finished_project))
+    assert {runs[0].info.status for runs in tracked(fresh_project).values()} == {"FINISHED"}
+    done = kedro(fresh_project, *TEST, "--runner", "ParallelRunner", "--params", "force=true")
+    assert repeatable(files(fresh_project)) == repeatable(files(finished_project)), done.stderr
 
 
-def test_an_interrupted_run_is_marked_killed(fresh_project: Path, kedro: Run) -> None:
-    kedro(fresh_project, *TEST, "--pipelines", "ingest,preprocess")
-    long = ["--pipeline", "train_vae", "--params", "vae.training.steps=1000000"]
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_run_with_a_checkpoint_from_which_it_goes_on(
+    finished_project: Path, tmp_path: Path, kedro: Run, signum: int, code: int
+) -> None:
+    project = copy_of(finished_project, tmp_path / "p")
+    long = ["--pipeline", "train_vae", "--params", "vae.training.steps=1000000,vae.training.checkpoint_steps=10"]
     command = [sys.executable, "-m", "kedro", *TEST, *long]
-    process = subprocess.Popen(command, cwd=fresh_project, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    for line in process.stderr:
-        if "mnist.vae.fit" in line:
-            break
-    process.send_signal(signal.SIGINT)
+    checkpoints = project / "data/test/06_models/mnist/vae/checkpoints"
+    process = subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while not list(checkpoints.glob("step-*")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signum)
     _, rest = process.communicate(timeout=120)
-    assert process.returncode == 130 and "Interrupted" in rest and "Traceback" not in rest
-    runs = tracked(fresh_project)
+    assert process.returncode == code and "Interrupted" in rest and "Traceback" not in rest
+    runs = tracked(project)
     assert runs["mnist.vae"][0].info.status == runs["train_vae"][0].info.status == "KILLED"
+    last = int(max(checkpoints.glob("step-*")).name.removeprefix("step-"))
+    done = kedro(project, *TEST, *long[:-1], f"{long[-1]},vae.training.learning_rate=1.0", code=1)
+    assert "training.learning_rate: 0.002 then, 1.0 now" in done.stderr and "Traceback" not in done.stderr
+    assert max(checkpoints.glob("step-*")).name == f"step-{last:09d}"

@@ -1,17 +1,18 @@
 """Project commands: Kedro's own `run`, with datasets chosen by namespace and mistakes told in one line."""
 
-import errno
 import functools
+import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import reduce
 from operator import add
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from kedro.config import MissingConfigException
 from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.session import KedroSession
 from kedro.io import DatasetError
 from kedro.validation.exceptions import ParameterValidationError
 from omegaconf.errors import OmegaConfBaseException
@@ -19,11 +20,17 @@ from yaml import YAMLError
 
 from simulacra.errors import SimulacraError
 from simulacra.experiments import CONF_SOURCE, STAGES, load_experiments, unknown
+from simulacra.files import UNWRITABLE
+from simulacra.hooks import ProjectHooks
+from simulacra.incremental import make_plan
 from simulacra.settings import HOOKS
 from simulacra.tracking import TrackingHooks
+from simulacra.training import interruption
 
-UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOTDIR)
-"""What the operating system says where the user, and not a bug, keeps a file from being written."""
+if TYPE_CHECKING:
+    from kedro.pipeline import Pipeline
+
+logger = logging.getLogger(__name__)
 
 
 @click.group(name="simulacra")
@@ -60,8 +67,8 @@ def choose(options: dict[str, Any]) -> dict[str, Any]:
     return options | {"pipeline": "", "pipelines": pipelines, "namespaces": namespaces}
 
 
-def refuse_empty_cut(options: dict[str, Any]) -> None:
-    """Cut the pipelines as Kedro will, so that a name it does not know is told as the mistake it is.
+def select(options: dict[str, Any]) -> "Pipeline":
+    """Return what the options select, as Kedro will, so that a name it does not know is told as the mistake it is.
 
     Raises:
         SimulacraError: for a node, tag, dataset or runner that does not exist, or where the options leave no node.
@@ -69,20 +76,21 @@ def refuse_empty_cut(options: dict[str, Any]) -> None:
     from kedro.framework.project import pipelines
     from kedro.utils import load_obj
 
-    whole = reduce(add, (pipelines[name] for name in options["pipelines"] or ["__default__"]))
-    names = ("tags", "from_nodes", "to_nodes", "node_names", "from_inputs", "to_outputs")
-    cut = {name: options[name] or None for name in names}
-    try:
-        whole.filter(**cut, node_namespaces=options["namespaces"] or None)
-    except ValueError as error:
-        raise SimulacraError(f"nothing to run: {error}") from error
     if options["runner"]:
         try:
             load_obj(options["runner"], "kedro.runner")
         except (AttributeError, ImportError, ValueError) as error:
             raise SimulacraError(
-                f"there is no runner {options['runner']!r}; use SequentialRunner or ParallelRunner"
+                f"there is no runner {options['runner']!r}; use SequentialRunner, ThreadRunner or ParallelRunner"
             ) from error
+    whole = reduce(add, (pipelines[name] for name in options["pipelines"] or ["__default__"]))
+    names = ("tags", "from_nodes", "to_nodes", "node_names", "from_inputs", "to_outputs")
+    cut = {name: options[name] or None for name in names}
+    try:
+        selected: Pipeline = whole.filter(**cut, node_namespaces=options["namespaces"] or None)
+    except ValueError as error:
+        raise SimulacraError(f"nothing to run: {error}") from error
+    return selected
 
 
 def _children(dataset: str, families: tuple[str, ...]) -> list[str]:
@@ -96,14 +104,12 @@ def told_plainly(function: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
-        except KeyboardInterrupt as interruption:
+        except KeyboardInterrupt as error:
             for hooks in HOOKS:
                 if isinstance(hooks, TrackingHooks):
                     hooks.abandon()
-            click.echo(
-                "\nInterrupted; the same command goes on from the last checkpoint, if one was written.", err=True
-            )
-            raise click.exceptions.Exit(130) from interruption
+            click.echo("\nInterrupted; the same command goes on from where it was.", err=True)
+            raise click.exceptions.Exit(getattr(error, "exit_code", 130)) from error
         except Exception as error:
             message = mistake(error)
             if message is None:
@@ -113,21 +119,22 @@ def told_plainly(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def mistake(error: BaseException | None) -> str | None:
+def mistake(error: BaseException) -> str | None:
     """Return the message of the user's mistake behind an error; None where there is none."""
     if (said := _behind(error)) is not None:
         return str(said)
-    while error is not None:
-        if isinstance(error, ParameterValidationError):
-            return bad_parameters(str(error))
-        if isinstance(error, YAMLError | OmegaConfBaseException | MissingConfigException):
-            return f"the configuration cannot be read: {error}"
-        if isinstance(error, OSError) and error.errno in UNWRITABLE:
-            return f"{error.filename or 'the data folder'} cannot be written: {error.strerror}"
-        if isinstance(error, DatasetError):
-            return f"{error}\nRun the stage that makes this file again, and see that its folder can be written to."
-        error = error.__cause__ or error.__context__
+    for kind, tell in MISTAKES.items():
+        for link in _chain(error):
+            if isinstance(link, kind) and (message := tell(link)):
+                return message
     return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and all that it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _behind(error: BaseException | None) -> SimulacraError | None:
@@ -156,21 +163,74 @@ def bad_parameters(report: str) -> str:
     return "\n".join(lines) or report
 
 
+def _unreadable(error: Any) -> str:
+    return f"the configuration cannot be read: {error}"
+
+
+def _unwritable(error: Any) -> str | None:
+    if error.errno not in UNWRITABLE:
+        return None
+    return f"{error.filename or 'the data folder'} cannot be written: {error.strerror}"
+
+
+MISTAKES: dict[type, Callable[[Any], str | None]] = {
+    ParameterValidationError: lambda error: bad_parameters(str(error)),
+    YAMLError: _unreadable,
+    OmegaConfBaseException: _unreadable,
+    MissingConfigException: _unreadable,
+    OSError: _unwritable,
+    DatasetError: lambda error: (
+        f"{error}\nRun the stage that makes this file again, and see that its folder can be written to."
+    ),
+}
+"""How to tell what others raise for a user's mistake; the first that occurs anywhere among an error's causes counts."""
+
+
 @told_plainly
 def run(**options: Any) -> Any:
-    """Run a pipeline."""
+    """Run what is not up to date of a pipeline."""
     if options["env"]:
         os.environ["KEDRO_ENV"] = options["env"]
     if options["conf_source"]:
         os.environ[CONF_SOURCE] = str(options["conf_source"])
     assert kedro_run.callback is not None  # noqa: S101
     chosen = choose(options)
-    refuse_empty_cut(chosen)
-    return kedro_run.callback(**chosen)
+    with interruption.handled():
+        return kedro_run.callback(**chosen) if leave_out_what_is_done(chosen) else None
+
+
+def leave_out_what_is_done(options: dict[str, Any]) -> bool:
+    """Narrow the options of a run to the nodes that are not up to date; return whether there are any."""
+    selected = select(options)
+    about = {"env": options["env"], "conf_source": options["conf_source"], "runtime_params": options["params"]}
+    catalog: Any = KedroSession.create(save_on_close=False, **about).load_context().catalog
+    plan = make_plan(selected, catalog)
+    for hooks in HOOKS:
+        if isinstance(hooks, TrackingHooks | ProjectHooks):
+            hooks.reused = plan.reused
+    n_all, n_stale = len(selected.nodes), len(plan.stale)
+    if not n_stale:
+        click.echo(f"nothing to do: all {n_all} nodes are up to date (--params force=true runs them all the same)")
+        for hooks in HOOKS:
+            if isinstance(hooks, ProjectHooks):
+                hooks.show_results([], catalog)
+    elif n_stale < n_all:
+        logger.info("%d of %d nodes are up to date", n_all - n_stale, n_all)
+        options["node_names"] = plan.stale
+    return n_stale > 0
+
+
+class RunCommand(click.Command):
+    """`kedro run`, whose --params are read by the rules of YAML and may break them."""
+
+    @told_plainly
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the command line."""
+        return super().make_context(*args, **kwargs)
 
 
 cli.add_command(
-    click.Command(
+    RunCommand(
         "run",
         params=kedro_run.params,
         callback=run,

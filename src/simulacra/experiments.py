@@ -18,7 +18,9 @@ KINDS = ("image",)
 STAGES = ("ingest", "preprocess", "train", "generate", "evaluate", "augment", "report")
 SECTIONS = ("split", "generation", "evaluation", "augmentation")
 """Top-level parameter blocks of which every dataset has its own copy."""
-SHARED = ("seed", "training", *SECTIONS)
+SWITCHES = ("seed", "force")
+"""Top-level parameters that are no blocks."""
+SHARED = (*SWITCHES, "training", *SECTIONS)
 
 INNER_BLOCKS = ("model", "training", "classifier")
 """Keys within a block that hold a block themselves."""
@@ -42,8 +44,17 @@ class ExperimentConfigLoader(OmegaConfigLoader):
     """Kedro's loader, with `parameters` completed so that every `<dataset>.<family>` has all of its own."""
 
     def __getitem__(self, key: str) -> dict[str, Any]:
-        """Return one kind of configuration."""
-        value: dict[str, Any] = super().__getitem__(key)
+        """Return one kind of configuration.
+
+        Raises:
+            SimulacraError: for a key that is no text, and for parameters as `expand` does.
+        """
+        try:
+            value: dict[str, Any] = super().__getitem__(key)
+        except AttributeError as error:  # Kedro takes for granted that keys are text
+            raise SimulacraError(
+                f"a key at the top of the {key} is a number, or true or false; quote or rename it"
+            ) from error
         if key != "parameters":
             return value
         return expand(value, parse_experiments(self["experiments"]), self.runtime_params or {}, self.env)
@@ -52,9 +63,14 @@ class ExperimentConfigLoader(OmegaConfigLoader):
 def load_experiments() -> dict[str, Experiment]:
     """Read experiments.yml of conf/base and of the environment in use (KEDRO_ENV, else conf/local)."""
     conf = os.environ.get(CONF_SOURCE) or str(project_root() / "conf")
-    loader = OmegaConfigLoader(
+    environment = os.environ.get("KEDRO_ENV")
+    if environment and not re.fullmatch(r"\w[\w-]*", environment):
+        raise SimulacraError(
+            f"{environment!r} cannot name an environment; use the name of a folder in conf, such as gpu"
+        )
+    loader = ExperimentConfigLoader(
         conf,
-        env=os.environ.get("KEDRO_ENV"),
+        env=environment,
         base_env="base",
         default_run_env="local",
         config_patterns={"experiments": ["experiments.yml"]},
@@ -122,7 +138,7 @@ def expand(
     """
     _refuse_unknown(parameters, experiments)
     _refuse_wrong_types(parameters, experiments)
-    expanded = dict(parameters)
+    expanded = {"force": False, **parameters}
     options = command_options(runtime, environment)
     for name, experiment in experiments.items():
         own, said = parameters.get(name) or {}, runtime.get(name) or {}
@@ -146,11 +162,13 @@ def expand(
 def command_options(runtime: Mapping[str, Any], environment: str | None) -> str:
     """Return the options of `kedro run` that give these parameters in this environment, with a leading space.
 
+    `force` is none of them: what it does once, the command need not do whenever it is repeated.
+
     Example:
         >>> command_options({"seed": 1, "vae": {"model": {"beta": 2}}}, "gpu")
         ' --env gpu --params seed=1,vae.model.beta=2'
     """
-    said = ",".join(f"{key}={value}" for key, value in flat(runtime).items())
+    said = ",".join(f"{key}={value}" for key, value in flat(runtime).items() if key != "force")
     return (f" --env {environment}" if environment else "") + (f" --params {shlex.quote(said)}" if said else "")
 
 
@@ -196,7 +214,10 @@ def _refuse_wrong_types(parameters: Mapping[str, Any], experiments: Mapping[str,
     seed = parameters.get("seed")
     if type(seed) is not int or not 0 <= seed < MAX_SEED:
         raise SimulacraError(f"the parameter seed must be a whole number from 0 to {MAX_SEED - 1}, got {seed!r}")
-    blocks = {key: value for key, value in parameters.items() if key != "seed"}
+    force = parameters.get("force", False)
+    if type(force) is not bool:
+        raise SimulacraError(f"the parameter force must be true or false, got {force!r}")
+    blocks = {key: value for key, value in parameters.items() if key not in SWITCHES}
     for name in experiments.keys() & blocks.keys():
         if isinstance(blocks[name], Mapping):
             blocks |= {f"{name}.{key}": value for key, value in blocks[name].items()}
@@ -210,7 +231,7 @@ def _refuse_wrong_types(parameters: Mapping[str, Any], experiments: Mapping[str,
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """Return a message that names the unknown thing and the nearest known ones."""
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(str(name), known, n=1)
     return f"unknown {what} {name!r}" + (
         f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"
     )

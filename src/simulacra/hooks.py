@@ -1,7 +1,10 @@
 """What surrounds every run: a look at its inputs before it, the leaderboard and the next commands after it."""
 
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kedro.framework.hooks import hook_impl
 
@@ -21,10 +24,16 @@ logger = logging.getLogger(__name__)
 
 
 class ProjectHooks:
-    """Checks before a run that it can begin, names each node, and says after the run where the results lie."""
+    """Checks before a run that it can begin, names each node, and says after the run where the results lie.
+
+    Attributes:
+        reused: outputs that were asked for and need not be made again, by namespace.
+    """
 
     def __init__(self) -> None:
-        self._nodes = self._started = 0
+        self.reused: dict[str, list[str]] = {}
+        self._nodes = 0
+        self._started = count(1)
         self._tracking_uri = self._options = ""
 
     @hook_impl
@@ -36,17 +45,12 @@ class ProjectHooks:
 
     # First of all hooks, so that a run that cannot begin is not tracked as one that began.
     @hook_impl(tryfirst=True)
-    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: "Pipeline", catalog: "DataCatalog") -> None:
-        """Refuse a run whose free inputs are missing, or that could not be repeated.
+    def before_pipeline_run(self, pipeline: "Pipeline", catalog: "DataCatalog") -> None:
+        """Refuse a run whose free inputs are missing or damaged.
 
         Raises:
-            SimulacraError: naming the first missing input and the command that makes it.
+            SimulacraError: naming the first missing or damaged input and the command that makes it.
         """
-        if "ThreadRunner" in str(run_params["runner"]):
-            raise SimulacraError(
-                "ThreadRunner lets trainings share one random generator, so no run could be repeated; "
-                "use SequentialRunner or ParallelRunner"
-            )
         for name in sorted(pipeline.inputs()):
             if name.startswith("params:"):
                 if name not in catalog:
@@ -56,20 +60,24 @@ class ProjectHooks:
                     )
             elif not catalog.exists(name):
                 command = _command_for(name, catalog) + self._options
-                raise SimulacraError(f"{name} is not there yet; make it by `{command}`")
-        self._nodes, self._started = len(pipeline.nodes), 0
+                raise SimulacraError(f"{_fault(name, catalog)}; make it by `{command}`")
+        self._nodes, self._started = len(pipeline.nodes), count(1)
 
     @hook_impl
     def before_node_run(self, node: "Node") -> None:
         """Say which node begins."""
-        self._started += 1
-        logger.info("%2d of %d  %s", self._started, self._nodes, node.name)
+        logger.info("%2d of %d  %s", next(self._started), self._nodes, node.name)
 
     @hook_impl
     def after_pipeline_run(self, pipeline: "Pipeline", catalog: "DataCatalog") -> None:
-        """Print the leaderboards that the run made, where its reports lie, and what to do next."""
-        made = pipeline.all_outputs()
-        datasets = sorted(name.split(".")[0] for name in made if name.endswith(".leaderboard"))
+        """Print what the run made."""
+        self.show_results(pipeline.all_outputs(), catalog)
+
+    def show_results(self, made: Iterable[str], catalog: "DataCatalog") -> None:
+        """Print the leaderboards of what was made or reused, where the reports lie, and what to do next."""
+        made = set(made)
+        wanted = made.union(*self.reused.values())
+        datasets = sorted(name.split(".")[0] for name in wanted if name.endswith(".leaderboard"))
         stale = sorted({name.split(".")[0] for name in made if name.endswith(".metrics")} - set(datasets))
         if not datasets and not stale:
             return
@@ -99,6 +107,14 @@ def _show_leaderboard(console: "Console", catalog: "DataCatalog", dataset: str) 
     console.print(leaderboard_table(catalog.load(f"{dataset}.leaderboard")))
     page = getattr(catalog.get(f"{dataset}.report"), "_filepath", None)
     console.print(f"Report: {page}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _fault(name: str, catalog: "DataCatalog") -> str:
+    """Return what is wrong with a dataset that does not exist as a whole: nothing lies in its place, or what does."""
+    path = getattr(catalog.get(name), "_filepath", None)
+    if path is None or not Path(str(path)).exists():
+        return f"{name} is not there yet"
+    return f"{path} is damaged, cut short or without its seal"
 
 
 def _command_for(name: str, catalog: "DataCatalog") -> str:

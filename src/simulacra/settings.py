@@ -2,9 +2,12 @@
 
 from simulacra.experiments import ExperimentConfigLoader
 from simulacra.hooks import ProjectHooks
+from simulacra.incremental import IncrementalHooks
+from simulacra.locks import LockHooks
 from simulacra.tracking import TrackingHooks
 
-HOOKS = (ProjectHooks(), TrackingHooks())
+# Called from last to first: what a node made is tracked first, and only then does the node count as done.
+HOOKS = (LockHooks(), IncrementalHooks(), ProjectHooks(), TrackingHooks())
 CONFIG_LOADER_CLASS = ExperimentConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

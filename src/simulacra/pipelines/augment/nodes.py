@@ -4,10 +4,12 @@ from typing import Any
 
 from simulacra.augmentation.config import AugmentationConfig
 from simulacra.errors import SimulacraError
+from simulacra.incremental import skippable
 from simulacra.pipelines.annotations import GenerativeModel, ImageSet
 from simulacra.pipelines.config import FamilyConfig
 
 
+@skippable
 def train_on_real(
     train_set: ImageSet, test_set: ImageSet, augmentation: AugmentationConfig, seed: int
 ) -> dict[str, Any]:
@@ -17,6 +19,7 @@ def train_on_real(
     return {} if train_set.labels is None else protocol.train_on_real(train_set, test_set, augmentation, seed=seed)
 
 
+@skippable
 def try_augmentation(
     train_set: ImageSet,
     test_set: ImageSet,

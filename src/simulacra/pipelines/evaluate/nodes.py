@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from simulacra.errors import SimulacraError
+from simulacra.incremental import skippable
 from simulacra.pipelines.annotations import GenerativeModel, ImageClassifier, ImageSet
 from simulacra.pipelines.config import EvaluationConfig, GenerationConfig
 from simulacra.pipelines.generate.nodes import sample_seeds
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from simulacra.metrics.judge import Judge
 
 
+@skippable
 def train_extractor(
     train_set: ImageSet, validation_set: ImageSet, test_set: ImageSet, evaluation: EvaluationConfig, seed: int
 ) -> tuple[ImageClassifier, dict[str, Any]]:
@@ -34,6 +36,7 @@ def train_extractor(
     return classifier, record
 
 
+@skippable
 def evaluate_baselines(
     extractor: ImageClassifier,
     extractor_record: dict[str, Any],
@@ -49,6 +52,7 @@ def evaluate_baselines(
     return [judge.floor(seeds), judge.noise(seeds)]
 
 
+@skippable
 def evaluate(
     model: GenerativeModel,
     samples: ImageSet,

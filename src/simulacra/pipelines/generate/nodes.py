@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+from simulacra.incremental import skippable
 from simulacra.pipelines.annotations import Figure, GenerativeModel, ImageSet
 from simulacra.pipelines.config import GenerationConfig
 
@@ -12,19 +13,22 @@ def sample_seeds(seed: int, n_seeds: int) -> list[int]:
     return [seed * 1000 + repetition for repetition in range(n_seeds)]
 
 
+@skippable
 def generate(
     model: GenerativeModel, generation: GenerationConfig, seed: int
 ) -> tuple[ImageSet, dict[str, Any], dict[str, Any]]:
     """Return all samples in the order of their seeds, a record of the seeds, and what they cost."""
+    from simulacra.data.image_set import join
+
     seeds = sample_seeds(seed, generation.n_seeds)
     began = time.perf_counter()
-    sets = [model.sample(generation.n, seed=each) for each in seeds]
+    samples = join((model.sample(generation.n, seed=each) for each in seeds), generation.n * len(seeds))
     elapsed = time.perf_counter() - began
-    samples = sets[0].joined_with(sets[1:])
     record = {"n": generation.n, "seeds": seeds, "sha256": samples.fingerprint(), "model_sha256": model.fingerprint()}
     return samples, record, {"sample_ms": 1000 * elapsed / len(samples)}
 
 
+@skippable
 def plot_samples(samples: ImageSet) -> Figure:
     """Draw a grid of samples, by class where they have classes."""
     from simulacra.plotting import sample_grid

@@ -3,10 +3,12 @@
 from typing import Any
 
 from simulacra.data.config import SplitConfig
+from simulacra.incremental import skippable
 from simulacra.pipelines.annotations import ImageSet
 from simulacra.pipelines.config import EvaluationConfig, GenerationConfig
 
 
+@skippable
 def split(
     raw: ImageSet, config: SplitConfig, generation: GenerationConfig, evaluation: EvaluationConfig
 ) -> tuple[ImageSet, ImageSet, ImageSet, dict[str, Any]]:

@@ -6,10 +6,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from simulacra.incremental import skippable
 from simulacra.pipelines.annotations import DataFrame, Figure, GenerativeModel, ImageSet
 from simulacra.pipelines.config import FamilyConfig
 
 
+@skippable
 def fit(
     train_set: ImageSet,
     validation_set: ImageSet,
@@ -40,6 +42,7 @@ def fit(
     return model, history.frame(), record
 
 
+@skippable
 def plot_curves(history: DataFrame) -> Figure:
     """Draw the training curves."""
     from simulacra.plotting import training_curves
