@@ -191,9 +191,9 @@ def test_mistakes_on_the_command_line_end_in_one_message(
 def test_a_stage_without_its_input_names_the_command_that_makes_it(fresh_project: Path, kedro: Run) -> None:
     done = kedro(fresh_project, *TEST, "--pipeline", "generate", code=1)
     assert "mnist.gmm.model is not there yet" in done.stderr
-    assert "make it by `kedro run --namespaces mnist --env test`" in done.stderr
+    assert "mnist.gmm.model is not there yet; make it: `kedro run --namespaces mnist --env test`" in done.stderr
     done = kedro(fresh_project, *TEST, "--pipeline", "preprocess", code=1)
-    assert "make it by `kedro run --pipeline ingest --namespaces mnist --env test`" in done.stderr
+    assert "make it: `kedro run --pipeline ingest --namespaces mnist --env test`" in done.stderr
     assert not (fresh_project / "data/test/mlflow.db").exists()
 
 
@@ -203,7 +203,7 @@ def test_a_damaged_file_is_refused_by_name(finished_project: Path, tmp_path: Pat
     victim.write_bytes(victim.read_bytes()[:1000])
     done = kedro(project, *TEST, "--pipeline", "train_gmm", code=1)
     assert str(victim) in done.stderr and "damaged" in done.stderr and "Traceback" not in done.stderr
-    assert "make it by `kedro run --pipeline preprocess --namespaces mnist --env test`" in done.stderr
+    assert "again: `kedro run --pipeline preprocess --namespaces mnist --env test`" in done.stderr
 
 
 def test_an_unreachable_tracking_server_costs_a_warning(finished_project: Path, tmp_path: Path, kedro: Run) -> None:

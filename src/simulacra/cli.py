@@ -214,6 +214,8 @@ def leave_out_what_is_done(options: dict[str, Any]) -> bool:
         for hooks in HOOKS:
             if isinstance(hooks, ProjectHooks):
                 hooks.show_results([], catalog)
+            if isinstance(hooks, TrackingHooks):
+                hooks.catch_up()
     elif n_stale < n_all:
         logger.info("%d of %d nodes are up to date", n_all - n_stale, n_all)
         options["node_names"] = plan.stale

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kedro.framework.hooks import hook_impl
 
+from simulacra import files
 from simulacra.errors import SimulacraError
 from simulacra.experiments import STAGES, command_options
 from simulacra.tracking import TrackingConfig
@@ -59,8 +60,7 @@ class ProjectHooks:
                         "give it in conf/base/parameters/datasets.yml or by --params"
                     )
             elif not catalog.exists(name):
-                command = _command_for(name, catalog) + self._options
-                raise SimulacraError(f"{_fault(name, catalog)}; make it by `{command}`")
+                raise SimulacraError(f"{_fault(name, catalog)}: `{_command_for(name, catalog)}{self._options}`")
         self._nodes, self._started = len(pipeline.nodes), count(1)
 
     @hook_impl
@@ -113,8 +113,12 @@ def _fault(name: str, catalog: "DataCatalog") -> str:
     """Return what is wrong with a dataset that does not exist as a whole: nothing lies in its place, or what does."""
     path = getattr(catalog.get(name), "_filepath", None)
     if path is None or not Path(str(path)).exists():
-        return f"{name} is not there yet"
-    return f"{path} is damaged, cut short or without its seal"
+        return f"{name} is not there yet; make it"
+    try:
+        files.check(Path(str(path)))
+    except SimulacraError as error:
+        return str(error)
+    return f"{path} was replaced just now; run the stage that makes it again"
 
 
 def _command_for(name: str, catalog: "DataCatalog") -> str:

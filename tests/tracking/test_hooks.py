@@ -286,6 +286,17 @@ def test_a_worker_process_that_was_not_forked_finds_the_journal(project: Project
     assert "08_reporting/mnist/gmm/metrics.json" in project.artifacts(run)
 
 
+def test_the_next_run_of_the_same_process_ends_one_that_was_interrupted(project: Project) -> None:
+    def interrupt(seed: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        project.run(*project.nodes("vae", interrupt, measure))
+    project.run(*project.nodes("gmm", train, measure))
+    assert status(project.runs()) == {"train": "FINISHED", "mnist.gmm": "FINISHED", "mnist.vae": "KILLED"}
+    assert not project.journals
+
+
 KILLED = """
 def die(seed):
     os.kill(os.getpid(), signal.SIGKILL)

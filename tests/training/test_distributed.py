@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -53,7 +54,7 @@ def main(folder):
         training = TrainingConfig.model_validate(budget | options)
         model = vae(vae.Config(width=8, latent_dim=4))
         addresses = set()
-        if options.get("processes", 1) > 1:
+        if options.get("processes", 1) * options.get("hosts", 1) > 1:
             threading.Thread(target=watch, args=(folder / name, kill, addresses), daemon=True).start()
         try:
             with interruption.handled():
@@ -142,3 +143,19 @@ def test_what_the_processes_refuse_is_told_once(tmp_path: Path) -> None:
     assert process.returncode == 0, err[-4000:]
     message = json.loads(out)["error"]
     assert message.startswith("training.batch_size is 31 here, which 2 processes cannot share evenly")
+
+
+@pytest.mark.slow
+def test_two_hosts_learn_what_two_processes_of_one_learn(tmp_path: Path, trained: dict[str, dict]) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    wanted = {"both": {"hosts": 2, "rendezvous": f"127.0.0.1:{port}", "checkpoint_steps": 20}}
+    hosts = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        hosts.append(start(tmp_path / name, wanted))
+    for host in hosts:
+        out, err = host.communicate(timeout=240)
+        assert host.returncode == 0, err[-4000:]
+        assert json.loads(out)["weights"] == trained["two"]["weights"]

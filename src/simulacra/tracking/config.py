@@ -19,7 +19,7 @@ class TrackingConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     tracking_uri: str = Field("sqlite:///mlflow.db", description="store; MLFLOW_TRACKING_URI comes before it")
-    experiment: str = Field("simulacra", min_length=1, description="MLflow experiment of all runs")
+    experiment: str = Field("simulacra", min_length=1, max_length=500, description="MLflow experiment of all runs")
     timeout: int = Field(5, ge=1, description="seconds that a server may take to answer one call")
     wait: int = Field(20, ge=0, description="seconds that a run waits at its end while nothing gets on")
 

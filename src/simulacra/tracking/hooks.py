@@ -63,12 +63,13 @@ class TrackingHooks:
         self._project = Path(context.project_path)
         self._root = self._project / loader["globals"].get("data_root", "data") / ".simulacra" / "tracking"
 
-    @hook_impl
+    # Last of all hooks, so that a run that another of them refuses is not tracked as one that began.
+    @hook_impl(trylast=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: "Pipeline", catalog: "DataCatalog") -> None:
         """Begin a journal, with the parent run and one child for each family in the pipeline."""
-        self._catalog, self._began, self._unsaved = catalog, {}, {}
-        self._journal = self._sender = None
+        self.abandon()
         os.environ.pop(PLACE, None)
+        self._journal, self._catalog, self._began, self._unsaved = None, catalog, {}, {}
         with _harmless("this run is not tracked"):
             header = {"uri": self._settings.public_uri, "experiment": self._settings.experiment}
             self._journal = Journal.begin(self._root, header)
@@ -128,7 +129,7 @@ class TrackingHooks:
         self._finish(parent="FINISHED", children="FINISHED")
 
     def abandon(self) -> None:
-        """Mark every run that is still open as killed; for an interruption, of which Kedro tells no hook."""
+        """Mark every run that is still open as killed; Kedro tells no hook of an interruption."""
         self._finish(parent="KILLED", children="KILLED")
 
     def catch_up(self) -> None:

@@ -1,5 +1,6 @@
 """The thread that sends journals to MLflow: those of earlier runs first, then, as it grows, this run's own."""
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -8,7 +9,9 @@ from pathlib import Path
 from simulacra.tracking.config import TrackingConfig
 from simulacra.tracking.journal import Journal, Record
 from simulacra.tracking.ledger import PARENT, Ledger
-from simulacra.tracking.store import Store, brief, import_mlflow, warn
+from simulacra.tracking.store import BUSY, Store, brief, import_mlflow, warn
+
+logger = logging.getLogger(__name__)
 
 POLL = 0.1
 """Seconds between two looks at a journal that has nothing new."""
@@ -68,7 +71,8 @@ class Sender:
                 self._deliver(store, self._journal, alive=True)
         except Exception as error:
             # Anything may come out of a server, a database or a proxy, and none of it is worth a training.
-            self._tell(brief(error))
+            with BUSY:
+                self._tell(brief(error))
         finally:
             if self._closing.is_set():
                 self._release()
@@ -140,7 +144,7 @@ class Sender:
     def _tell(self, reason: str) -> None:
         if not self._told:
             self._told = True
-            warn(
+            logger.warning(
                 "MLflow tracking is off for the rest of this run: %s; all records are kept in %s and the next run "
                 "sends them",
                 reason,

@@ -237,7 +237,10 @@ class Store:
 
 
 def warn(message: str, *arguments: object) -> None:
-    """Log a warning from the sending thread; a fork waits for it too, since what prints it has locks of its own."""
+    """Log a warning from the sending thread; a fork waits for it too, since what prints it has locks of its own.
+
+    The run's own thread must not ask for it: it would wait for the call that hangs.
+    """
     with BUSY:
         logger.warning(message, *arguments)
 
