@@ -33,7 +33,7 @@ def node_seconds() -> dict[str, float]:
 
     client = MlflowClient("sqlite:///mlflow.db")
     experiment = client.get_experiment_by_name("simulacra")
-    newest = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"], max_results=3)
+    newest = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"], max_results=50)
     parents = [one for one in newest if "mlflow.parentRunId" not in one.data.tags]
     run_id = parents[0].info.run_id
     runs = [one for one in newest if run_id in (one.info.run_id, one.data.tags.get("mlflow.parentRunId"))]
@@ -65,7 +65,7 @@ def checkpoint_seconds() -> float:
             parameter.grad = torch.zeros_like(parameter)
         optimizer.step()
     seconds = []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir="data") as folder:
         for step in range(20):
             state.step = step
             began = time.perf_counter()

@@ -7,7 +7,7 @@ from kedro.validation.exceptions import ModelInstantiationError, ParameterValida
 from kedro.validation.model_factory import instantiate_model
 from pydantic import BaseModel
 
-from simulacra.cli import choose, mistake
+from simulacra.cli import choose, mistake, select
 from simulacra.data.config import SplitConfig
 from simulacra.errors import SimulacraError
 from simulacra.pipelines.config import FamilyConfig, SourceConfig
@@ -115,3 +115,9 @@ def test_bad_parameters_are_one_line_each() -> None:
 
 def test_bugs_stay_bugs() -> None:
     assert mistake(ZeroDivisionError()) is None
+
+
+def test_worker_processes_that_know_no_hooks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEDRO_MP_CONTEXT", "spawn")
+    with pytest.raises(SimulacraError, match="started by spawn know no hooks of Kedro; use ThreadRunner"):
+        select(NOTHING | {"runner": "ParallelRunner"})

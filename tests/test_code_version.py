@@ -91,6 +91,12 @@ def test_code_reached_by_imports_within_functions_counts(touched: Callable) -> N
     assert found == {"ingest"}
 
 
+def test_code_of_an_input_counts_though_only_its_type_is_named(touched: Callable) -> None:
+    found = touched("nn/classifier.py", "return self.standardise(", "return 2 * self.standardise(")
+    assert {"vae.evaluate", "gmm.evaluate", "train_extractor"} <= found
+    assert not {"vae.fit", "gmm.fit", "ingest"} & found
+
+
 def test_a_node_s_neighbours_in_its_module_do_not_count(touched: Callable) -> None:
     found = touched("plotting.py", "def training_curves(", "@cache\ndef training_curves(")
     assert {"vae.plot_curves", "gmm.plot_curves"} <= found

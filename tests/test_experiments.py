@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from simulacra.errors import SimulacraError
-from simulacra.experiments import command_options, expand, load_experiments, parse_experiments
+from simulacra.experiments import command_options, data_root, expand, load_experiments, parse_experiments
 from simulacra.models import FAMILIES
 
 EXPERIMENTS = parse_experiments({"a": {"kind": "image", "families": ["vae"]}, "b": {"kind": "image"}})
@@ -113,3 +115,14 @@ def test_bad_experiments_are_refused(raw: dict, message: str) -> None:
 
 def test_the_project_s_own_experiments_begin_with_the_embedded_dataset() -> None:
     assert next(iter(load_experiments())) == "mnist"
+
+
+@pytest.mark.parametrize("named", [{}, {"data_root": ""}, {"data_root": "~/data"}])
+def test_a_data_root_that_names_no_folder_is_refused(named: dict) -> None:
+    with pytest.raises(SimulacraError, match=r"globals.yml: data_root must be the path of a folder"):
+        data_root({"globals": named}, Path("/project"))
+
+
+def test_a_relative_data_root_lies_in_the_project() -> None:
+    assert data_root({"globals": {"data_root": "data/x"}}, Path("/project")) == Path("/project/data/x")
+    assert data_root({"globals": {"data_root": "/elsewhere"}}, Path("/project")) == Path("/elsewhere")

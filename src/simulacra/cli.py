@@ -2,9 +2,11 @@
 
 import functools
 import logging
+import multiprocessing
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
@@ -83,6 +85,9 @@ def select(options: dict[str, Any]) -> "Pipeline":
             raise SimulacraError(
                 f"there is no runner {options['runner']!r}; use SequentialRunner, ThreadRunner or ParallelRunner"
             ) from error
+    context = os.environ.get("KEDRO_MP_CONTEXT") or multiprocessing.get_start_method()
+    if "ParallelRunner" in (options["runner"] or "") and context != "fork":
+        raise SimulacraError(f"worker processes that are started by {context} know no hooks of Kedro; use ThreadRunner")
     whole = reduce(add, (pipelines[name] for name in options["pipelines"] or ["__default__"]))
     names = ("tags", "from_nodes", "to_nodes", "node_names", "from_inputs", "to_outputs")
     cut = {name: options[name] or None for name in names}
@@ -105,9 +110,10 @@ def told_plainly(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*args, **kwargs)
         except KeyboardInterrupt as error:
-            for hooks in HOOKS:
-                if isinstance(hooks, TrackingHooks):
-                    hooks.abandon()
+            with suppress(KeyboardInterrupt):  # whoever asks again does not want to wait for MLflow
+                for hooks in HOOKS:
+                    if isinstance(hooks, TrackingHooks):
+                        hooks.abandon()
             click.echo("\nInterrupted; the same command goes on from where it was.", err=True)
             raise click.exceptions.Exit(getattr(error, "exit_code", 130)) from error
         except Exception as error:

@@ -75,10 +75,9 @@ def _uses(unit: Unit) -> list[Unit]:
     for node in (node for statement in statements.get(name, []) for node in ast.walk(statement)):
         if isinstance(node, ast.Import | ast.ImportFrom):
             used += _imported(node, module).values()
-        elif isinstance(node, ast.Name) and node.id in statements:
-            used.append((module, node.id))
-        elif isinstance(node, ast.Name) and node.id in imports:
-            used.append(imports[node.id])
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            used += [(module, node.id)] if node.id in statements else []
+            used += [imports[node.id]] if node.id in imports else []
     return used
 
 
@@ -107,16 +106,17 @@ def _parse(name: str) -> Module | None:
 
 
 class _Bare(ast.NodeTransformer):
-    """Takes away what does not run: docstrings, and what is there for the type checker alone."""
+    """Takes away docstrings; imports for the type checker stay, since a node's inputs are known by their types."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
         """Drop a constant that stands alone."""
         return None if isinstance(node.value, ast.Constant) else node
 
     def visit_If(self, node: ast.If) -> Any:
-        """Keep of `if TYPE_CHECKING` the other branch."""
+        """Keep both branches of `if TYPE_CHECKING`, side by side."""
         self.generic_visit(node)
-        return node.orelse if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" else node
+        only_types = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        return [*node.body, *node.orelse] if only_types else node
 
 
 def _bound(statement: ast.stmt) -> Iterator[str]:

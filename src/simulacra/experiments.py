@@ -79,6 +79,18 @@ def load_experiments() -> dict[str, Experiment]:
     return parse_experiments(loader["experiments"])
 
 
+def data_root(loader: Mapping[str, Any], project: Path) -> Path:
+    """Return the folder of all data and results, as globals.yml names it; a relative one lies in the project.
+
+    Raises:
+        SimulacraError: where globals.yml does not name it, or names it by what only a shell understands.
+    """
+    named = str(loader["globals"].get("data_root") or "")
+    if not named or named.startswith("~"):
+        raise SimulacraError(f"globals.yml: data_root must be the path of a folder, such as data, got {named!r}")
+    return project / named
+
+
 def project_root() -> Path:
     """Return the folder of the project's pyproject.toml; for an installed package, the working folder."""
     root = Path(__file__).resolve().parents[2]

@@ -41,7 +41,7 @@ class ProjectHooks:
     def after_context_created(self, context: "KedroContext") -> None:
         """Remember where the runs are tracked, and the options that further commands should share."""
         loader = context.config_loader
-        self._tracking_uri = TrackingConfig.parse(loader["mlflow"]).tracking_uri
+        self._tracking_uri = TrackingConfig.parse(loader["mlflow"]).public_uri
         self._options = command_options(loader.runtime_params or {}, context.env)
 
     # First of all hooks, so that a run that cannot begin is not tracked as one that began.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 from kedro.framework.hooks import hook_impl
 
 from simulacra.code_version import code_version
+from simulacra.experiments import data_root
 from simulacra.models import FAMILIES
 from simulacra.training.config import RUNTIME
 
@@ -90,8 +91,8 @@ class IncrementalHooks:
     @hook_impl
     def after_context_created(self, context: "KedroContext") -> None:
         """Settle where records and locks lie: with the data that they are about."""
-        root = context.config_loader["globals"]["data_root"]
-        os.environ[STATE] = str(Path(context.project_path, root).expanduser() / ".simulacra")
+        root = data_root(context.config_loader, Path(context.project_path))
+        os.environ[STATE] = str(root / ".simulacra")
 
     @hook_impl
     def after_catalog_created(self, catalog: "DataCatalog") -> None:

@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from simulacra.augmentation import protocol
 from simulacra.augmentation.config import AugmentationConfig, ClassifierConfig
@@ -19,8 +20,10 @@ from simulacra.pipelines.config import EvaluationConfig, FamilyConfig, Generatio
 from simulacra.pipelines.evaluate.nodes import evaluate, evaluate_baselines, train_extractor
 from simulacra.pipelines.generate.nodes import generate
 from simulacra.pipelines.preprocess.nodes import split
+from simulacra.pipelines.report.nodes import summarise_family
 from simulacra.pipelines.train.nodes import fit
 from simulacra.training.config import TrainingConfig
+from simulacra.training.history import History
 
 CLASSIFIER = ClassifierConfig(width=4, training=TrainingConfig(steps=10, batch_size=32))
 EVALUATION = EvaluationConfig(classifier=CLASSIFIER)
@@ -188,3 +191,31 @@ def test_too_few_samples_a_seed_are_refused(extractor: tuple[Any, dict[str, Any]
         evaluate(
             model, samples, record, trained(model), SPLIT.record(), *extractor, VALIDATION, TEST, GENERATION, EVALUATION
         )
+
+
+def test_what_does_not_belong_to_one_model_is_not_put_together(
+    extractor: tuple[Any, dict[str, Any]], model: GaussianMixture
+) -> None:
+    samples, record, cost = generate(model, GENERATION, 0)
+    judged = (*extractor, VALIDATION, TEST, GENERATION, EVALUATION)
+    older = trained(model) | {"model_sha256": "of another fit"}
+    with pytest.raises(SimulacraError, match="did not come to its end; run `kedro run --pipeline train`"):
+        evaluate(model, samples, record, older, SPLIT.record(), *judged)
+    with pytest.raises(SimulacraError, match="an older model's; run `kedro run --pipeline generate`"):
+        evaluate(model, samples, record | {"model_sha256": "older"}, trained(model), SPLIT.record(), *judged)
+    metrics = evaluate(model, samples, record, trained(model), SPLIT.record(), *judged)
+    assert metrics["model_sha256"] == model.fingerprint()
+    with pytest.raises(SimulacraError, match="metrics of gmm are an older model's"):
+        summarise_family(metrics, samples, History().frame(), older, cost, {})
+
+
+def test_the_summary_tells_the_parameters_of_the_fit(tmp_path: Path, extractor: tuple[Any, dict[str, Any]]) -> None:
+    experiment = {"dataset": "mnist", "options": ""}
+    model, history, record = fit(TRAIN, VALIDATION, tmp_path, GMM, 0, experiment)
+    samples, generation, cost = generate(model, GENERATION, 0)
+    judged = (*extractor, VALIDATION, TEST, GENERATION, EVALUATION)
+    metrics = evaluate(model, samples, generation, record, SPLIT.record(), *judged)
+    summary = summarise_family(metrics, samples, history, record, cost, {})
+    # A family in closed form has no budget to tell of.
+    assert yaml.safe_load(summary["config"]) == {"model": {"pca_dim": 4, "components": [1]}}
+    assert summary["record"]["metrics"]["train_seconds"]["value"] == record["train_seconds"]

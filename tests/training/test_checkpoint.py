@@ -44,6 +44,15 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(
     assert "passed over a checkpoint" in caplog.text and "step-000000002" in caplog.text
 
 
+def test_later_steps_of_a_training_given_up_make_room(tmp_path: Path) -> None:
+    for step in (900, 1000, 100):
+        checkpoint.save(tmp_path, some(step))
+    found = checkpoint.load(tmp_path, {"x": 1})
+    assert found is not None and found.step == 100
+    checkpoint.save(tmp_path, some(200), keep=1)
+    assert [path.name for path in tmp_path.glob("step-*")] == ["step-000000200"]
+
+
 def test_an_unfinished_write_does_not_count(tmp_path: Path) -> None:
     (tmp_path / "step-000000007").mkdir()
     (tmp_path / "step-000000007/facts.json").write_text("{}")

@@ -33,7 +33,7 @@ def watch(folder, kill, addresses):
     while not list(folder.glob("step-*")):
         time.sleep(0.02)
     workers = [child.pid for child in multiprocessing.active_children()]
-    addresses |= listening(workers)
+    addresses |= listening([os.getpid(), *workers])
     if kill:
         os.kill(max(workers), signal.SIGKILL)
 

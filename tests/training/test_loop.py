@@ -170,6 +170,46 @@ def test_a_checkpoint_of_other_settings_is_refused_by_name(tmp_path: Path) -> No
     fit(MeanImage(), config.model_copy(update={"learning_rate": 0.1, "resume": False}), checkpoints=tmp_path)
 
 
+def test_a_training_that_is_not_to_resume_makes_its_own_checkpoints(tmp_path: Path) -> None:
+    config = QUICK.model_copy(update={"checkpoint_minutes": 1e-9})
+    with pytest.raises(KeyboardInterrupt):
+        fit(MeanImage(stop=30), config, checkpoints=tmp_path)
+    anew = config.model_copy(update={"resume": False, "learning_rate": 0.1})
+    with pytest.raises(KeyboardInterrupt):
+        fit(MeanImage(stop=7), anew, checkpoints=tmp_path)
+    assert [int(place.name[5:]) for place in sorted(tmp_path.glob("step-*"))] == [6, 7]
+    whole, resumed = MeanImage(), MeanImage()
+    fit(whole, anew)
+    fit(resumed, anew.model_copy(update={"resume": True}), checkpoints=tmp_path)
+    assert torch.equal(resumed.mean, whole.mean)
+
+
+def test_the_seconds_of_a_training_are_those_of_all_its_parts(tmp_path: Path) -> None:
+    first = fit(MeanImage(), checkpoints=tmp_path)
+    again = fit(MeanImage(), checkpoints=tmp_path)
+    assert again.facts["seconds"] == pytest.approx(first.facts["seconds"], rel=0.5)
+
+
+class BadOnHeldOutRows(MeanImage):
+    """Loses its numbers where no gradient is taken."""
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        values = super().loss(batch)
+        return values if self.training else values | {"loss": values["loss"] * float("nan")}
+
+
+def test_a_validation_that_is_not_finite_stops_the_training() -> None:
+    with pytest.raises(TrainingDiverged, match=r"step 10: loss = nan"):
+        fit(BadOnHeldOutRows(), validation=DATA)
+
+
+def test_processes_that_cannot_share_a_batch_are_refused_before_they_start() -> None:
+    with pytest.raises(ValueError, match=r"batch_size 16 must be a multiple of processes × hosts"):
+        TrainingConfig(batch_size=16, processes=3)
+    with pytest.raises(ValueError, match=r"2 hosts need rendezvous, host:port of the first one, got ''"):
+        TrainingConfig(hosts=2)
+
+
 def test_nan_stops_the_training_and_keeps_the_last_finite_checkpoint(tmp_path: Path) -> None:
     config = QUICK.model_copy(update={"checkpoint_minutes": 1e-9})
     with pytest.raises(TrainingDiverged, match=r"step 13: loss = nan.*learning_rate"):

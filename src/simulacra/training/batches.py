@@ -73,7 +73,7 @@ class ImageBatches:
         if self.batch_size % world:
             raise SimulacraError(
                 f"training.batch_size is {self.batch_size} here, which {world} processes cannot share evenly; "
-                "make it a multiple of training.processes"
+                "make it a multiple of training.processes × training.hosts"
             )
         self.images = torch.from_numpy(data.images).to(device)
         self.labels = None if data.labels is None else torch.from_numpy(data.labels).to(device)

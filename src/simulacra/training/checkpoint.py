@@ -37,7 +37,7 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint, *, keep: int = 2) -> None:
-    """Write one checkpoint and remove all but the newest `keep`; a name in `states` may not hold a slash.
+    """Write one checkpoint, and remove all but the `keep` up to it; a name in `states` may not hold a slash.
 
     A disk that is full, or gone, costs the checkpoint and a warning, not the training.
     """
@@ -53,13 +53,16 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int = 2) -> None:
         (scratch / "facts.json").write_text(json.dumps(checkpoint.facts | {"step": checkpoint.step}))
 
     need = sum(tensor.nbytes for tensor in tensors.values())
+    place = folder / f"step-{checkpoint.step:09d}"
     try:
-        files.write(folder / f"step-{checkpoint.step:09d}", fill, need=need)
+        files.write(place, fill, need=need)
+        places = _places(folder)
+        own = places.index(place) + 1
+        # Later steps than this one are of a training that was given up, or were passed over as damaged.
+        for old in (*places[own:], *places[:own][:-keep]):
+            files.remove(old)
     except (OSError, SimulacraError) as error:
         logger.warning("the checkpoint of step %d could not be kept, training goes on: %s", checkpoint.step, error)
-        return
-    for old in _places(folder)[:-keep]:
-        files.remove(old)
 
 
 def load(folder: Path, identity: Mapping[str, Any]) -> Checkpoint | None:

@@ -53,7 +53,11 @@ class TrainingConfig(BaseModel):
     restarts: int = Field(3, ge=0, description="times that all begin again from the last checkpoint when one dies")
 
     @model_validator(mode="after")
-    def _hosts_need_a_rendezvous(self) -> Self:
+    def _processes_can_work_together(self) -> Self:
         if self.hosts > 1 and not re.fullmatch(r"[^\s:]+:\d+", self.rendezvous):
             raise ValueError(f"{self.hosts} hosts need rendezvous, host:port of the first one, got {self.rendezvous!r}")
+        if self.batch_size % (self.processes * self.hosts):
+            raise ValueError(
+                f"batch_size {self.batch_size} must be a multiple of processes × hosts, to be shared evenly"
+            )
         return self

@@ -86,9 +86,19 @@ def agree(*flags: bool) -> tuple[bool, ...]:
     """Return each flag as it is when any of the processes raises it."""
     if here().world == 1:
         return flags
-    raised = torch.tensor(flags, dtype=torch.float32, device="cuda" if distributed.get_backend() == "nccl" else "cpu")
+    raised = torch.tensor(flags, dtype=torch.float32, device="cuda" if on_gpus() else "cpu")
     distributed.all_reduce(raised)
     return tuple((raised > 0).tolist())
+
+
+def on_gpus() -> bool:
+    """Tell whether there are several processes and they talk by way of their GPUs."""
+    return here().world > 1 and distributed.get_backend() == "nccl"
+
+
+def attempt() -> int:
+    """Return how often the processes have begun again after one of them died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) if here().world > 1 else 0
 
 
 def from_leader(make: Callable[[], T]) -> T:
@@ -133,6 +143,11 @@ def run(work: Callable[..., T], arguments: tuple[Any, ...], config: TrainingConf
 
     if threading.current_thread() is not threading.main_thread():
         raise SimulacraError("training.processes above 1 needs the main thread; use SequentialRunner")
+    gpus = torch.cuda.device_count() if config.device in ("auto", "cuda") else 0
+    if 0 < gpus < config.processes:
+        raise SimulacraError(f"training.processes is {config.processes}, one a GPU, and there are {gpus}; lower it")
+    if config.device == "mps" or (config.device == "auto" and torch.backends.mps.is_available()):
+        raise SimulacraError("training.processes above 1 cannot share an Apple GPU; set training.device=cpu")
     threads = max(1, torch.get_num_threads() // config.processes)
     with tempfile.TemporaryDirectory() as scratch, _signals_restored():
         launch = LaunchConfig(

@@ -56,6 +56,8 @@ def _ask(signum: int, frame: FrameType | None) -> None:
     if not _request.signum:
         _request.signum, _request.first = signum, now
     if impatient or not _request.listeners:
+        if multiprocessing.parent_process() is not None:
+            os._exit(128 + signum)  # a worker process between two pieces of work has nobody to raise to
         raise Interrupted(signum)
 
 
@@ -70,6 +72,7 @@ def handled() -> Iterator[None]:
     try:
         yield
     finally:
+        _request.signum = 0
         for signum, handler in former.items():
             signal.signal(signum, handler)
 

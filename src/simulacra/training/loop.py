@@ -5,7 +5,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,40 +68,30 @@ def train(
     rank, world = distributed.here()
     batches = ImageBatches(data, batch_size=config.batch_size, seed=seed, device=device, rank=rank, world=world)
     held_out = ImageBatches(validation, batch_size=256, seed=0, device=device) if validation else None
-    state = TrainingState(module, config)
-    keeper = _Keeper(state, checkpoints, lambda: _identity(module, data, validation, config, seed))
+    state = TrainingState(module, config, callbacks)
+    keeper = _Keeper(state, checkpoints, lambda: _identity(module, data, validation, config, seed, precision))
     keeper.resume()
     loss = distributed.shared_loss(module)
-
-    def record(split: str, values: Mapping[str, float]) -> None:
-        state.history.add(state.step, split, values)
-        for callback in callbacks:
-            callback(state.step, split, values)
-
     module.train()
     shown = Progress(title, done=state.step, steps=config.steps, hidden=rank > 0)
     with shown as progress, interruption.listening():
         while not state.finished:
             rate = config.learning_rate * learning_rate_factor(config, state.step)
             values = _step(state, loss, batches.at(state.step), rate, precision)
-            state.step += 1
-            if state.ema:
-                state.ema.update(module, state.step)
+            state.advance()
             last = state.step == config.steps
             # Not every step, since on a GPU each reading waits for the device.
             reading = last or state.step % config.log_every == 0
             if reading:
                 means = keeper.finite(distributed.mean(values))
-                record("train", means | {"learning_rate": rate})
+                state.record("train", means | {"learning_rate": rate})
             progress.advance(next(iter(means.values())) if reading else None)
             if held_out and (last or state.step % config.validate_every == 0):
                 with state.averaged():
-                    scores = _validate(module, held_out)
-                    record("validation", scores)
-                    state.note_validation(scores["loss"])
+                    state.note_validation(keeper.finite(_validate(module, held_out)))
             stop, late = False, False
-            if reading or world == 1:
-                # Processes must not part: all save and all stop at the same step.
+            # Processes must not part: all save and all stop at the same step. On GPUs that takes as long as a reading.
+            if reading or not distributed.on_gpus():
                 stop, late = distributed.agree(interruption.requested() is not None, keeper.late())
             if stop or late or keeper.due() or state.finished:
                 keeper.finite(distributed.mean(values))
@@ -133,14 +123,21 @@ def _step(state: TrainingState, loss: distributed.Loss, batch: Batch, rate: floa
     return found
 
 
-@torch.no_grad()
 def _validate(module: Trainable, held_out: ImageBatches) -> dict[str, float]:
-    """Average the loss over the held-out rows, with the same noise each time so that the curve compares."""
-    totals: dict[str, float] = {}
-    for batch in held_out.in_order():
-        for name, value in module.loss(batch).items():
-            totals[name] = totals.get(name, 0.0) + float(value) * len(batch.x)
-    return {name: total / len(held_out.images) for name, total in totals.items()}
+    """Average the loss over the held-out rows, with the same noise each time so that the curve compares.
+
+    One process does it for all: where two differ in a last digit, patience must not end for one of them only.
+    """
+
+    @torch.no_grad()
+    def average() -> dict[str, float]:
+        totals: dict[str, float] = {}
+        for batch in held_out.in_order():
+            for name, value in module.loss(batch).items():
+                totals[name] = totals.get(name, 0.0) + float(value) * len(batch.x)
+        return {name: total / len(held_out.images) for name, total in totals.items()}
+
+    return distributed.from_leader(average)
 
 
 class _Keeper:
@@ -155,9 +152,13 @@ class _Keeper:
 
     def resume(self) -> None:
         """Take up the newest whole checkpoint, where there is one."""
-        if not (self.folder and self.state.config.resume):
-            return
         folder = self.folder
+        if folder is None:
+            return
+        # Processes that begin again after one died go on, whatever they were told of earlier trainings.
+        if not (self.state.config.resume or distributed.attempt()):
+            distributed.from_leader(lambda: checkpoint.clear(folder))
+            return
         # The others may be on hosts that do not see the folder.
         found = distributed.from_leader(lambda: checkpoint.load(folder, self.identity))
         if found is None:
@@ -165,6 +166,8 @@ class _Keeper:
         self.state.restore(found)
         self.began -= found.facts["seconds"]
         logger.info("goes on from step %d of an interrupted training in %s", found.step, self.folder)
+        if found.facts["code"] != self.state.code:
+            logger.warning("this training began under other code of the project than it goes on with")
         if found.facts["threads"] != torch.get_num_threads():
             logger.warning(
                 "this training began with %d threads and goes on with %d: its last digits may differ from those of a "
@@ -207,7 +210,12 @@ class _Keeper:
 
 
 def _identity(
-    module: Trainable, data: ImageSet, validation: ImageSet | None, config: TrainingConfig, seed: int
+    module: Trainable,
+    data: ImageSet,
+    validation: ImageSet | None,
+    config: TrainingConfig,
+    seed: int,
+    precision: str,
 ) -> dict[str, Any]:
     """Return what must be equal for a checkpoint to be gone on from."""
     shapes = [(key, tuple(value.shape)) for key, value in module.state_dict().items()]
@@ -217,6 +225,7 @@ def _identity(
         "model": module.settings(),
         "architecture": hashlib.sha256(repr(shapes).encode()).hexdigest()[:16],
         "seed": seed,
+        "precision": precision,
         "training": config.model_dump(exclude={*RUNTIME, "device"}),
     }
 

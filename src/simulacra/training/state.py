@@ -1,17 +1,18 @@
 """Everything that changes while a network is trained, as one thing that can be put aside and taken up again."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from simulacra.code_version import code_version
 from simulacra.training.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from simulacra.training.config import TrainingConfig
 from simulacra.training.ema import Ema
-from simulacra.training.history import History
+from simulacra.training.history import Callback, History
 from simulacra.training.trainable import Trainable
 
 
@@ -24,10 +25,12 @@ class TrainingState:
     Args:
         module: the network, on its device.
         config: budget and optimiser.
+        callbacks: called at every point of a curve.
     """
 
-    def __init__(self, module: Trainable, config: TrainingConfig) -> None:
-        self.module, self.config = module, config
+    def __init__(self, module: Trainable, config: TrainingConfig, callbacks: Sequence[Callback] = ()) -> None:
+        self.module, self.config, self.callbacks = module, config, callbacks
+        self.code = code_version(type(module))
         self.updates = module.updates()
         self.optimizers = {
             update.name: torch.optim.AdamW(
@@ -49,8 +52,22 @@ class TrainingState:
         """Whether the budget is used up, or patience is."""
         return self.step >= self.config.steps or bool(self.config.patience and self.stale >= self.config.patience)
 
-    def note_validation(self, loss: float) -> None:
-        """Count validations without progress; the best weights are kept where they are wanted."""
+    def advance(self) -> None:
+        """Count a step, and move the average."""
+        self.step += 1
+        if self.ema:
+            self.ema.update(self.module, self.step)
+
+    def record(self, split: str, values: Mapping[str, float]) -> None:
+        """Add a point to the curves, and tell the callbacks."""
+        self.history.add(self.step, split, values)
+        for callback in self.callbacks:
+            callback(self.step, split, values)
+
+    def note_validation(self, scores: Mapping[str, float]) -> None:
+        """Record a validation, and count those without progress; the best weights are kept where they are wanted."""
+        self.record("validation", scores)
+        loss = scores["loss"]
         self.stale = 0 if loss < self.best_loss else self.stale + 1
         if self.stale == 0:
             self.best_loss = loss
@@ -64,10 +81,12 @@ class TrainingState:
         own = {key: value.clone() for key, value in self.module.state_dict().items()} if self.ema else {}
         if self.ema:
             self.module.load_state_dict(self.ema.state)
-        yield
-        if self.ema:
-            self.module.load_state_dict(own)
-        self.module.train()
+        try:
+            yield
+        finally:
+            if self.ema:
+                self.module.load_state_dict(own)
+            self.module.train()
 
     def conclude(self) -> None:
         """Leave the module on the CPU in eval mode, with the best or the averaged weights where there are any."""
@@ -86,6 +105,7 @@ class TrainingState:
         facts = {
             "identity": dict(identity),
             "threads": torch.get_num_threads(),
+            "code": self.code,
             "seconds": self.seconds,
             "stale": self.stale,
             # JSON has no infinity: a run that has not been validated yet has no best loss.

@@ -74,10 +74,14 @@ def evaluate(
     """
     if training_record["train_sha256"] != split_record["splits"]["train"]["fingerprint"]:
         raise SimulacraError(f"{model.name} was fitted to another split of the data; run `kedro run --pipeline train`")
-    if generation_record["model_sha256"] != training_record["model_sha256"]:
+    sha256 = model.fingerprint()
+    if training_record["model_sha256"] != sha256:
+        raise SimulacraError(f"the training of {model.name} did not come to its end; run `kedro run --pipeline train`")
+    if generation_record["model_sha256"] != sha256:
         raise SimulacraError(f"the samples of {model.name} are an older model's; run `kedro run --pipeline generate`")
     judge = _judge(extractor, extractor_record, validation_set, test_set, generation, evaluation)
-    return judge.family(model, samples, generation_record["seeds"], ema=training_record.get("ema"))
+    record = judge.family(model, samples, generation_record["seeds"], ema=training_record.get("ema"))
+    return record | {"model_sha256": sha256}
 
 
 def _judge(

@@ -4,9 +4,9 @@ from base64 import b64decode, b64encode
 from datetime import UTC, datetime
 from typing import Any
 
+from simulacra.errors import SimulacraError
 from simulacra.incremental import skippable
 from simulacra.pipelines.annotations import DataFrame, ImageSet
-from simulacra.pipelines.config import FamilyConfig
 
 COSTS = ("train_seconds", "parameters", "sample_ms")
 
@@ -19,16 +19,23 @@ def summarise_family(
     training_record: dict[str, Any],
     generation_cost: dict[str, Any],
     verdict: dict[str, Any],
-    config: FamilyConfig,
 ) -> dict[str, Any]:
     """Return all that the page shows of one family, fit for JSON: pictures are PNG as base64.
 
     Costs join the metrics only here, since no two runs share them.
+
+    Raises:
+        SimulacraError: where the metrics are those of an older model.
     """
     import yaml
 
     from simulacra.plotting import png, sample_grid, training_curves
 
+    if metrics["model_sha256"] != training_record["model_sha256"]:
+        family = metrics["row"]
+        raise SimulacraError(
+            f"the metrics of {family} are an older model's; run `kedro run --pipelines generate,evaluate`"
+        )
     measured = training_record | generation_cost
     costs = {key: {"value": measured[key], "std": None, "per_seed": None} for key in COSTS}
     return {
@@ -36,8 +43,8 @@ def summarise_family(
         "verdict": verdict,
         "samples": _text(png(sample_grid(samples))),
         "curves": _text(png(training_curves(history))) if len(history) else None,
-        "training": training_record,
-        "config": yaml.safe_dump(config.model_dump(mode="json", exclude={"family"}), sort_keys=False),
+        "training": {key: value for key, value in training_record.items() if key != "config"},
+        "config": yaml.safe_dump(training_record["config"], sort_keys=False),
     }
 
 

@@ -9,7 +9,7 @@ from simulacra.pipelines.report.nodes import make_leaderboard, summarise_family,
 
 def create_family_pipeline() -> Pipeline:
     """Return all of a family's results → summary."""
-    results = ["metrics", "samples", "history", "training_record", "generation_cost", "verdict", "params:family"]
+    results = ["metrics", "samples", "history", "training_record", "generation_cost", "verdict"]
     return Pipeline([Node(summarise_family, results, "summary", name="summarise", tags="report")])
 
 

@@ -30,12 +30,17 @@ def fit(
         train_set, validation=validation_set, training=config.training, seed=seed, checkpoints=checkpoints
     )
     record = {
-        "train_seconds": time.perf_counter() - began,
+        # A training that was taken up again knows of its earlier parts.
+        "train_seconds": history.facts.get("seconds", time.perf_counter() - began),
         "parameters": model.n_parameters(),
         "peak_memory_mib": _peak_memory_mib(),
         "seed": seed,
         "train_sha256": train_set.fingerprint(),
         "model_sha256": model.fingerprint(),
+        # The budget is of no use to a family in closed form, and would only mislead.
+        "config": config.model_dump(
+            mode="json", include={"model", "training"} if "steps" in history.facts else {"model"}
+        ),
         "command": f"kedro run --namespaces {experiment['dataset']}.{config.family}{experiment['options']}",
         **{key: value for key, value in history.facts.items() if key != "seconds"},
     }
@@ -51,6 +56,6 @@ def plot_curves(history: DataFrame) -> Figure:
 
 
 def _peak_memory_mib() -> float:
-    """Return the largest memory that this process has held so far; macOS counts bytes, Linux kibibytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Return the most that this process or a worker of it has held so far; macOS counts bytes, Linux kibibytes."""
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
