@@ -19,7 +19,7 @@ from mlflow.tracking import MlflowClient
 
 from simulacra.tracking import TrackingConfig
 from simulacra.tracking.journal import Journal
-from simulacra.tracking.sender import Sender
+from simulacra.tracking.sender import LONGEST_WAIT, Sender
 
 ROOT = Path(__file__).resolve().parents[2]
 Kedro = Callable[..., subprocess.CompletedProcess[str]]
@@ -35,8 +35,9 @@ run_simple("127.0.0.1", int(sys.argv[1]), app, threaded=True)
 class Front:
     """A real MLflow server, and before it a door that can be shut.
 
-    `mode` says what the door does with a request: "well" hands it on; "hang" never answers; "fail" answers 500; "dead"
-    hangs up; "mute" hands it on and then hangs up, so that what was asked for is done and the asker does not know.
+    `mode` says what the door does with a request: "well" hands it on; "hang" never answers; "fail" answers 500; "deny"
+    answers 400 in words of its own; "slow" takes 0.3 s; "dead" hangs up; "mute" hands it on and then hangs up, so that
+    what was asked for is done and the asker does not know.
     After `left` more requests `mode` becomes `then`.
     """
 
@@ -95,10 +96,11 @@ class Front:
         for _ in range(300):
             try:
                 with socket.create_connection(("127.0.0.1", self.behind), timeout=1):
-                    return
+                    break
             except OSError:
                 time.sleep(0.1)
-        raise AssertionError("the server did not start")
+        # The first answer takes long, since the server makes its database for it.
+        MlflowClient(f"http://127.0.0.1:{self.behind}").search_experiments()
 
     def stop(self) -> None:
         if self.door:
@@ -124,6 +126,11 @@ class Door(BaseHTTPRequestHandler):
         if mode == "fail":
             self.answer(500, b'{"error_code": "INTERNAL_ERROR", "message": "out of order"}', "application/json")
             return
+        if mode == "deny":
+            self.answer(400, b"The plain HTTP request was sent to HTTPS port", "text/plain")
+            return
+        if mode == "slow":
+            freed.wait(0.3)
         behind = http.client.HTTPConnection("127.0.0.1", self.front.behind, timeout=30)
         headers = {key: value for key, value in self.headers.items() if key.lower() not in ("host", "connection")}
         behind.request(self.command, self.path, body, headers)
@@ -236,7 +243,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("simulacra.tracking.store.SERVER_PAUSES", (0.05,))
 
 
-@pytest.mark.parametrize("mode", ["closed", "hang", "fail", "dead"])
+@pytest.mark.parametrize("mode", ["closed", "hang", "fail", "deny", "dead"])
 def test_a_server_at_its_worst_costs_little_and_loses_nothing(
     front: Front, quick: None, tmp_path: Path, mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -266,11 +273,30 @@ def test_a_server_that_crawls_is_waited_for_within_limits(
     assert "it is too slow" in caplog.text and journal.folder.exists()
 
 
-@pytest.mark.parametrize(("ending", "step"), [("dead", 3), ("mute", 1)])
+def test_a_server_that_is_slow_but_gets_on_is_waited_for_within_limits_too(
+    front: Front, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert LONGEST_WAIT < 30
+    monkeypatch.setattr("simulacra.tracking.sender.LONGEST_WAIT", 1.5)
+    journal = story(tmp_path, front.uri, tmp_path.name)
+    front.mode = "slow"
+    assert send(tmp_path, journal, front, wait=1) < 2.5
+    assert "it is too slow" in caplog.text and journal.folder.exists()
+
+
+def test_no_password_is_logged(quick: None, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = TrackingConfig(tracking_uri=f"http://me:secret@127.0.0.1:{Front.free_port()}")
+    sender = Sender(tmp_path, story(tmp_path, settings.public_uri, "x"), settings, tmp_path)
+    sender.start()
+    sender.finish()
+    assert "127.0.0.1" in caplog.text and "secret" not in caplog.text
+
+
+@pytest.mark.parametrize(("ending", "step"), [("dead", 3), ("deny", 1), ("mute", 1)])
 def test_wherever_the_server_dies_the_next_run_goes_on_exactly_there(
     front: Front, quick: None, tmp_path: Path, ending: str, step: int
 ) -> None:
-    """Both ends of a request are tried: it was not heard, and it was heard but not answered."""
+    """It was not heard, or answered 400 by something that is not MLflow, or heard but not answered."""
     survived = died = 0
     while not survived:
         root = tmp_path / f"{ending}-{died}"

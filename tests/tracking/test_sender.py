@@ -256,6 +256,34 @@ def test_a_deleted_experiment_keeps_the_records(
     assert "was deleted; restore it" in warning and str(place.root) in warning and "\n" not in warning
     assert journal.folder.exists()
 
+    caplog.clear()
+    place.settings = place.settings.model_copy(update={"experiment": f"{tmp_path.name} again"})
+    own = place.journal()
+    story(own, tmp_path)
+    place.send(own)
+    assert facts(place, place.runs()[GMM]) == WHOLE and not own.folder.exists() and journal.folder.exists()
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "1 earlier run(s) cannot be tracked" in warning and "was deleted; restore it" in warning
+
+    client.restore_experiment(client.get_experiment_by_name(tmp_path.name).experiment_id)
+    place.send()
+    place.settings = place.settings.model_copy(update={"experiment": tmp_path.name})
+    assert facts(place, place.runs()[GMM]) == WHOLE and not journal.folder.exists()
+
+
+def test_a_run_that_mlflow_will_not_create_keeps_its_records_and_holds_up_no_other(
+    place: Place, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = place.journal()
+    other.append(creation("mnist") | {"tags": {"mlflow.runName": "another"}})
+    other.release()
+    own = place.journal()
+    story(own, tmp_path)
+    place.send(own)
+    assert facts(place, place.runs()[GMM]) == WHOLE and not own.folder.exists() and other.folder.exists()
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert other.folder.name in warning and "mlflow.runName" in warning and "\n" not in warning
+
 
 SEND = """
 import logging, sys, time

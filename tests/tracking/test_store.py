@@ -4,6 +4,8 @@ import os
 import threading
 import time
 
+import pytest
+
 from simulacra.tracking.store import BUSY, brief, import_mlflow
 
 
@@ -32,3 +34,11 @@ def test_a_fork_waits_for_the_end_of_a_call() -> None:
 def test_a_nested_error_is_one_line_of_bearable_length() -> None:
     line = brief(ValueError("first\n  second " + 1000 * "x"))
     assert line.startswith("ValueError: first second x") and len(line) < 330 and "\n" not in line
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://me:secret@host:1/api?x=1", "http://me:p@secret@host:1/api", "http://me:pa/secret@host:1/api"]
+)
+def test_an_error_is_told_without_the_password(uri: str) -> None:
+    line = brief(ConnectionError(f"request to {uri} failed, url: /api?token=secret (refused)"))
+    assert line == "ConnectionError: request to http://host:1/api failed, url: /api (refused)"

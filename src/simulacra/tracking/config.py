@@ -1,16 +1,22 @@
 """What mlflow.yml says: where runs are tracked, and how long a server may keep a run waiting."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from simulacra.errors import SimulacraError
 
 SQLITE = "sqlite:///"
+
+CREDENTIALS = re.compile(r"://(?:[^\s/:@]+:(?!\d+[/?])[^\s?]*|[^\s/?#]*)@")
+"""User and password in a URI; also one that is none, as its password has a slash that was not quoted."""
+
+QUERY = re.compile(r"\?[^\s'\")\]]+")
+"""The query of a URI: some stores take a password or a token there."""
 
 
 class TrackingConfig(BaseModel):
@@ -45,11 +51,20 @@ class TrackingConfig(BaseModel):
             >>> TrackingConfig(tracking_uri="https://me:secret@mlflow.example/team?key=1").public_uri
             'https://mlflow.example/team'
         """
-        parts = urlsplit(self.tracking_uri)
-        return self.tracking_uri.split("?")[0].replace(parts.netloc, parts.netloc.rpartition("@")[2], 1)
+        return without_secrets(self.tracking_uri)
 
     def database(self, project: Path) -> Path | None:
         """Return the sqlite file, which lies in the project where its path is relative; None for any other store."""
         if not self.tracking_uri.startswith(SQLITE):
             return None
         return project / self.tracking_uri.removeprefix(SQLITE).split("?")[0]
+
+
+def without_secrets(text: str) -> str:
+    """Return a text without what is secret in its URIs: user, password and query.
+
+    Example:
+        >>> without_secrets("no answer from http://me:secret@host:5000/api?token=1 in 5 s")
+        'no answer from http://host:5000/api in 5 s'
+    """
+    return QUERY.sub("", CREDENTIALS.sub("://", text))

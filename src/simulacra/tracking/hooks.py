@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
 
-from simulacra.experiments import flat
+from simulacra.experiments import data_root, flat
 from simulacra.incremental import Unchanged
 from simulacra.tracking.config import TrackingConfig
 from simulacra.tracking.content import SPEAKING, artifact_place, content, plain, split_inputs
 from simulacra.tracking.journal import PLACE, Journal
 from simulacra.tracking.ledger import PARENT
 from simulacra.tracking.sender import Sender
+from simulacra.tracking.store import brief
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -61,7 +62,7 @@ class TrackingHooks:
         self._settings = TrackingConfig.parse(loader["mlflow"])
         self._environment = str(context.env or "local")
         self._project = Path(context.project_path)
-        self._root = self._project / loader["globals"].get("data_root", "data") / ".simulacra" / "tracking"
+        self._root = data_root(loader, self._project) / ".simulacra" / "tracking"
 
     # Last of all hooks, so that a run that another of them refuses is not tracked as one that began.
     @hook_impl(trylast=True)
@@ -259,7 +260,7 @@ def _harmless(loss: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        logger.warning("%s: %s: %s", loss, type(error).__name__, error)
+        logger.warning("%s: %s", loss, brief(error))
 
 
 def _namespace(node: "Node") -> str:

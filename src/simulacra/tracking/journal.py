@@ -95,13 +95,13 @@ class Journal:
         """Return the first record; an empty one where there is none."""
         return next(iter(self.read(0)[0]), {})
 
-    def note(self, sent: int, runs: Mapping[str, str | None]) -> None:
+    def note(self, sent: int, runs: Mapping[str, str]) -> None:
         """Remember how many records are sent, and the id that MLflow gave each run."""
         scratch = self._progress.with_suffix(".new")
         scratch.write_text(json.dumps({"sent": sent, "runs": runs}))
         scratch.replace(self._progress)
 
-    def noted(self) -> tuple[int, dict[str, str | None]]:
+    def noted(self) -> tuple[int, dict[str, str]]:
         """Return what was noted last; nothing sent and no runs where that cannot be read."""
         try:
             progress = json.loads(self._progress.read_text())

@@ -19,8 +19,8 @@ POLL = 0.1
 IMPORT_WAIT = 20.0
 """Seconds that a run waits at its beginning for the import of MLflow."""
 
-LONGEST_WAIT = 120.0
-"""Seconds after which the end of a run is waited for no longer, even if a slow server still gets on."""
+LONGEST_WAIT = 25.0
+"""Seconds that a run waits in all, at its beginning and its end, even if a slow server still gets on."""
 
 
 class Sender:
@@ -38,6 +38,7 @@ class Sender:
         self._settings, self._project = settings, project
         self._imported, self._closing = threading.Event(), threading.Event()
         self._progressed = time.monotonic()
+        self._waited = 0.0
         self._told = False
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
 
@@ -47,17 +48,23 @@ class Sender:
         MLflow's import is waited for: it would compete with the run's own imports for the interpreter, and two threads
         that import the same packages in different orders can find half of one.
         """
+        began = time.monotonic()
         self._thread.start()
         self._imported.wait(IMPORT_WAIT)
+        self._waited = time.monotonic() - began
 
     def finish(self) -> None:
-        """Wait until all is sent, as long as it gets on; what is left then, the next run sends."""
+        """Wait until all is sent, as long as it gets on; what is left then, the next run sends.
+
+        It is never waited for longer than `LONGEST_WAIT` in all, or than the `wait` of mlflow.yml where that is more.
+        """
         self._closing.set()
+        longest = max(LONGEST_WAIT, self._settings.wait) - self._waited
         began = time.monotonic()
         while self._thread.is_alive():
             self._thread.join(0.05)
             now = time.monotonic()
-            if now - max(began, self._progressed) > self._settings.wait or now - began > LONGEST_WAIT:
+            if now - max(began, self._progressed) > self._settings.wait or now - began > longest:
                 self._tell("it is too slow")
                 return
         self._release()
@@ -84,9 +91,13 @@ class Sender:
             self._imported.set()
 
     def _replay(self, store: Store) -> None:
-        """Send what earlier runs could not; journals that were meant for another store stay where they are."""
+        """Send what earlier runs could not; journals that cannot be sent, or not to this store, stay where they are.
+
+        Raises:
+            Exception: what the first journal failed at, where MLflow does not answer at all.
+        """
         self._progressed = time.monotonic()
-        elsewhere = []
+        elsewhere, stuck = [], []
         for journal in (one for one in Journal.earlier(self._root) if one.take()):
             try:
                 uri = journal.header().get("uri")
@@ -94,6 +105,11 @@ class Sender:
                     self._deliver(store, journal, alive=False)
                 else:
                     elsewhere.append(str(uri))
+            except Exception as error:
+                # What is wrong with one journal must not keep the others from being sent.
+                if not store.answers():
+                    raise
+                stuck.append(f"{journal.folder.name}: {brief(error)}")
             finally:
                 journal.release()
         if elsewhere:
@@ -102,6 +118,14 @@ class Sender:
                 len(elsewhere),
                 self._root,
                 ", ".join(sorted(set(elsewhere))),
+            )
+        if stuck:
+            warn(
+                "%d earlier run(s) cannot be tracked, the oldest of them %s; their records stay in %s and the next run "
+                "tries again",
+                len(stuck),
+                stuck[0],
+                self._root,
             )
 
     def _deliver(self, store: Store, journal: Journal, *, alive: bool) -> None:
@@ -114,8 +138,8 @@ class Sender:
             if call["op"] == "create":
                 unique, parent = f"{journal.folder.name}/{key}", runs.get(PARENT)
                 runs[key] = store.create(call, unique, experiment, parent, again=not alive)
-            elif (run := runs.get(key)) is not None:
-                store.send(call, run, journal.folder)
+            else:
+                store.send(call, runs[key], journal.folder)
             self._progressed = time.monotonic()
 
         for number, record in enumerate(self._records(journal, alive=alive), start=1):

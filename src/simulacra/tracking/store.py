@@ -10,11 +10,13 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from simulacra.tracking.config import SQLITE, TrackingConfig
+from simulacra.errors import SimulacraError
+from simulacra.tracking.config import SQLITE, TrackingConfig, without_secrets
 from simulacra.tracking.journal import Record
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+    from requests import Response
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +26,8 @@ KEY = "simulacra.key"
 REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS")
 """MLflow's error codes that are about one call, and would be the same however often it is made."""
 
-REFUSED_UPLOADS = (400, 405, 413, 414, 415, 422)
-"""HTTP status codes that are about one file."""
+REFUSED_UPLOADS = (413, 414, 415)
+"""HTTP status codes that are about one file, whoever answers so: too large, too long a name, the wrong type."""
 
 SERVER_PAUSES = (1.0,)
 """Seconds before each further try. A connection that idled for hours may fail once, and then not again."""
@@ -122,8 +124,10 @@ class Store:
         self._client = self._persist(lambda _: MlflowClient(uri))
         self._experiments: dict[str, str] = {}
 
-    def create(self, record: Record, key: str, experiment: str, parent: str | None, *, again: bool) -> str | None:
-        """Create a run, and return its id; None where MLflow will not have it.
+    def create(self, record: Record, key: str, experiment: str, parent: str | None, *, again: bool) -> str:
+        """Create a run, and return its id.
+
+        Without a run all that is said of it would be lost, so a refusal is an error here.
 
         Args:
             record: the run's name, tags and time.
@@ -131,6 +135,10 @@ class Store:
             experiment: name of the experiment; made if need be.
             parent: id of the parent run, if there is one.
             again: it may have been created before, by a process that did not live to note its id.
+
+        Raises:
+            SimulacraError: where the experiment lies among the deleted ones.
+            Exception: whatever MLflow and the way there come up with.
         """
         tags = {KEY: key} | {name: value[:LONGEST_TAG] for name, value in record["tags"].items()}
         tags |= {"mlflow.parentRunId": parent} if parent else {}
@@ -140,13 +148,16 @@ class Store:
             found = self._find(place, key) if again or tried else None
             return found or self._client.create_run(place, record["time"], tags, record["name"])
 
+        return str(self._persist(find_or_create).info.run_id)
+
+    def answers(self) -> bool:
+        """Tell whether MLflow answers at all; where it does, what failed is about what was sent."""
         try:
-            return str(self._persist(find_or_create).info.run_id)
-        except Exception as error:
-            if not _is_refusal(error):
-                raise
-            warn("MLflow refuses the run %s: %s", record["name"], brief(error))
-            return None
+            with BUSY, self._turn:
+                self._client.search_experiments(max_results=1)
+        except Exception:
+            return False
+        return True
 
     def send(self, call: Record, run: str, folder: Path) -> None:
         """Make a call; one that MLflow refuses for good is warned about and left out.
@@ -206,12 +217,14 @@ class Store:
         """Return the experiment's id; another process may make it at the same moment.
 
         Raises:
-            RuntimeError: where the experiment lies among the deleted ones.
+            SimulacraError: where the experiment lies among the deleted ones.
         """
         if name not in self._experiments:
             found = self._client.get_experiment_by_name(name)
             if found is not None and found.lifecycle_stage == "deleted":
-                raise RuntimeError(f"the experiment {name!r} was deleted; restore it, or name another in mlflow.yml")
+                raise SimulacraError(
+                    f"the experiment {name!r} was deleted; restore it, or name another in mlflow.yml for later runs"
+                )
             made = found.experiment_id if found else self._client.create_experiment(name, self._artifacts)
             self._experiments[name] = str(made)
         return self._experiments[name]
@@ -229,7 +242,7 @@ class Store:
                 with BUSY, self._turn:
                     return action(number > 0)
             except Exception as error:
-                if _is_refusal(error):
+                if isinstance(error, SimulacraError) or _is_refusal(error):
                     raise
             time.sleep(pause)
         with BUSY, self._turn:
@@ -246,16 +259,33 @@ def warn(message: str, *arguments: object) -> None:
 
 
 def brief(error: BaseException) -> str:
-    """Return an error as one line of bearable length; libraries nest theirs several deep."""
-    text = " ".join(str(error).split())
+    """Return an error as one line of bearable length without secrets; libraries nest theirs several deep."""
+    text = without_secrets(" ".join(str(error).split()))
     return f"{type(error).__name__}: {text[:300]}{'…' if len(text) > 300 else ''}"
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Tell whether an error is about this one call, and not about the server or the way there."""
-    if isinstance(error, FileNotFoundError) or getattr(error, "error_code", None) in REFUSALS:
-        return True
-    return getattr(getattr(error, "response", None), "status_code", None) in REFUSED_UPLOADS
+    """Tell whether an error is about this one call, and not about the server or the way there.
+
+    A proxy may answer 400 to everything, so MLflow's own word is asked for.
+    """
+    from mlflow.exceptions import RestException
+
+    if (response := getattr(error, "response", None)) is not None:
+        return response.status_code in REFUSED_UPLOADS or _error_code(response) in REFUSALS
+    code = getattr(error, "error_code", None)
+    # MLflow gives this code to any answer 400, also to one that does not come from MLflow.
+    unsure = code == "BAD_REQUEST" and not isinstance(error, RestException)
+    return isinstance(error, FileNotFoundError) or (code in REFUSALS and not unsure)
+
+
+def _error_code(response: "Response") -> object:
+    """Return what MLflow's server says is wrong; None where another one answers."""
+    try:
+        said = response.json()
+    except ValueError:
+        return None
+    return said.get("error_code") if isinstance(said, dict) else None
 
 
 def _halves(call: Record) -> list[Record]:
