@@ -49,7 +49,7 @@ def main(folder):
     data = fabricate_images(n=300, size=12, channels=1, n_classes=3, seed=0)
     vae = family_class("vae")
     for name, options in wanted.items():
-        kill = options.pop("kill", False)
+        kill, rows = options.pop("kill", False), options.pop("rows", 240)
         budget = {"steps": 200, "batch_size": 32, "log_every": 1, "warmup_steps": 10, "precision": "fp32"}
         training = TrainingConfig.model_validate(budget | options)
         model = vae(vae.Config(width=8, latent_dim=4))
@@ -58,7 +58,7 @@ def main(folder):
             threading.Thread(target=watch, args=(folder / name, kill, addresses), daemon=True).start()
         try:
             with interruption.handled():
-                history = model.fit(data.take(range(240)), validation=data.take(range(240, 300)), training=training,
+                history = model.fit(data.take(range(rows)), validation=data.take(range(240, 300)), training=training,
                                     seed=0, checkpoints=folder / name)
         except SimulacraError as error:
             print(json.dumps({"name": name, "error": str(error)}), flush=True)
@@ -138,7 +138,7 @@ def test_a_signal_stops_all_processes_with_a_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_what_the_processes_refuse_is_told_once(tmp_path: Path) -> None:
-    process = start(tmp_path, {"odd": {"processes": 2, "batch_size": 31}})
+    process = start(tmp_path, {"odd": {"processes": 2, "rows": 31}})
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err[-4000:]
     message = json.loads(out)["error"]
