@@ -40,7 +40,6 @@ class Pictures(Protocol):
 
     def each(self) -> Iterator[tuple[str, Opener]]:
         """Yield every picture by its name in the listing, with what opens it; the order is the place's own."""
-        ...
 
 
 class Folder:

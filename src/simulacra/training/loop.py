@@ -5,7 +5,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,15 +89,7 @@ def train(
             if held_out and (last or state.step % config.validate_every == 0):
                 with state.averaged():
                     state.note_validation(keeper.finite(_validate(module, held_out)))
-            stop, late = False, False
-            # Processes must not part: all save and all stop at the same step. On GPUs that takes as long as a reading.
-            if reading or not distributed.on_gpus():
-                stop, late = distributed.agree(interruption.requested() is not None, keeper.late())
-            if stop or late or keeper.due() or state.finished:
-                keeper.finite(distributed.mean(values))
-                keeper.save()
-            if stop:
-                raise interruption.requested() or interruption.Interrupted(signal.SIGTERM)
+            keeper.keep(values, reading=reading)
 
     state.conclude()
     state.history.facts = _facts(state, device, precision, keeper.seconds())
@@ -174,6 +166,23 @@ class _Keeper:
                 "training with %d all along",
                 *(found.facts["threads"], torch.get_num_threads(), found.facts["threads"]),
             )
+
+    def keep(self, values: Mapping[str, Tensor], *, reading: bool) -> None:
+        """Save where it is time to, or where this step is the last, by plan or by a signal.
+
+        Raises:
+            TrainingDiverged: where what would be saved is not finite.
+            Interrupted: after saving, where a signal came.
+        """
+        stop, late = False, False
+        # Processes must not part: all save and all stop at the same step. On GPUs agreeing takes as long as a reading.
+        if reading or not distributed.on_gpus():
+            stop, late = distributed.agree(interruption.requested() is not None, self.late())
+        if stop or late or self.due() or self.state.finished:
+            self.finite(distributed.mean(values))
+            self.save()
+        if stop:
+            raise interruption.requested() or interruption.Interrupted(signal.SIGTERM)
 
     def due(self) -> bool:
         """Tell whether a checkpoint is due by step."""
