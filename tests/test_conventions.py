@@ -99,6 +99,7 @@ def test_one_parameters_file_a_family() -> None:
     assert {file.stem for file in (ROOT / "src/simulacra/models").glob("*.py")} == {
         "__init__",
         "base",
+        "density",
         "neural",
         *FAMILIES,
     }

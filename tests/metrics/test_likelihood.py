@@ -3,12 +3,40 @@ import pytest
 from scipy.stats import norm
 
 from simulacra.errors import SimulacraError
-from simulacra.metrics.likelihood import bits_per_dim, bits_per_dim_with_error
+from simulacra.metrics import LIKELIHOODS, NATS
+from simulacra.metrics.likelihood import (
+    LOG_DET_SCALING,
+    Likelihood,
+    bits_per_dim,
+    bits_per_dim_with_error,
+    dequantise,
+)
 
 
 def test_uniform_pixels_cost_eight_bits():
     """The density of a grey level spread evenly over [0, 256) is 1/256 in each dimension."""
     assert bits_per_dim(np.full(5, -784 * np.log(256)), 784) == pytest.approx(8, rel=1e-14)
+
+
+def test_dequantised_pixels_fill_their_level_and_their_density_counts_grey_levels():
+    images = np.arange(256, dtype=np.uint8).reshape(4, 1, 8, 8)
+    low, high = dequantise(images, np.zeros(images.shape)), dequantise(images, np.full(images.shape, 1 - 1e-12))
+    assert low.min() == -1 and high.max() == pytest.approx(1)
+    assert low.ravel()[1:] == pytest.approx(high.ravel()[:-1])
+    # The uniform density over [-1, 1) is 1/2 a dimension, and one grey level of 256 holds 1/256.
+    assert np.log(1 / 2) + LOG_DET_SCALING == pytest.approx(-np.log(256))
+
+
+def test_kinds_of_likelihood_never_share_a_key():
+    kinds = [Likelihood(bound=bound, binarisation=how) for bound in (False, True) for how in ("none", "random")]
+    assert len({kind.key for kind in kinds} | {kind.nats_key for kind in kinds}) == 8
+    assert {kind.key for kind in kinds} == set(LIKELIHOODS) and {kind.nats_key for kind in kinds} == set(NATS)
+
+
+def test_what_depends_on_no_draw_says_one():
+    assert not Likelihood(bound=False).random
+    assert Likelihood(bound=False).describe(50)["importance_samples"] == 1
+    assert Likelihood(bound=False, dequantisation="uniform").describe(50)["importance_samples"] == 50
 
 
 def test_dequantised_density_bounds_the_discrete_model_that_it_induces():

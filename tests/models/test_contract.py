@@ -14,7 +14,9 @@ from simulacra.errors import SimulacraError
 from simulacra.experiments import expand, parse_experiments
 from simulacra.models import FAMILIES, family_class
 from simulacra.models.base import GenerativeModel
+from simulacra.models.density import DensityModel
 from simulacra.training.config import TrainingConfig
+from simulacra.training.noise import Noise
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 BUDGET = TrainingConfig(steps=15, batch_size=32, ema_decay=0.9)
@@ -140,10 +142,36 @@ def test_likelihood_is_finite_one_number_an_image_and_said_in_words(model: Gener
     assert len(methods) <= 1, "exact or bound, never both under one family"
     assert bool(methods) == bool(model.likelihood)
     for method in methods:
+        assert model.likelihood.bound == (method == "elbo")
         nats = getattr(model, method)(LABELLED.images)
+        joint = model.joint(LABELLED.images)
+        assert joint.shape == (len(LABELLED), 3 if model.conditional else 1)
+        assert np.logaddexp.reduce(joint, axis=1) == pytest.approx(nats)
+        assert (getattr(model, method)(LABELLED.images, seed=1) != nats).any() == model.likelihood.random
         assert nats.shape == (len(LABELLED),) and np.isfinite(nats).all()
         noise = np.random.default_rng(0).integers(0, 256, LABELLED.images.shape, np.uint8)
         assert nats.mean() > getattr(model, method)(noise).mean()
+
+
+def test_importance_samples_average_likelihoods_rather_than_their_logarithms(model: GenerativeModel) -> None:
+    if isinstance(model, DensityModel):
+        few = LABELLED.images[:9]
+        draws = [model.log_likelihoods(few, Noise(4, draw)) for draw in range(3 if model.likelihood.random else 1)]
+        prior = np.log(model.class_frequencies) if model.conditional else 0.0
+        expected = np.logaddexp.reduce(draws) - np.log(len(draws)) + prior
+        assert model.joint(few, seed=4, importance_samples=3) == pytest.approx(expected)
+
+
+def test_classes_are_told_by_bayes_rule(model: GenerativeModel) -> None:
+    if not isinstance(model, DensityModel):
+        return
+    if model.conditional:
+        posterior = model.joint(LABELLED.images) - model.marginal(LABELLED.images)[:, None]
+        assert np.exp(posterior).sum(axis=1) == pytest.approx(1)
+        assert (model.classify(LABELLED.images) == posterior.argmax(axis=1)).all()
+    else:
+        with pytest.raises(SimulacraError, match="without classes"):
+            model.classify(LABELLED.images)
 
 
 def test_codes_decode_to_images(model: GenerativeModel) -> None:

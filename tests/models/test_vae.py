@@ -72,6 +72,24 @@ def test_bounds_of_all_binary_images_sum_to_at_most_one() -> None:
     assert 0.5 < total <= 1 + 1e-3
 
 
+def test_draws_of_the_weight_average_to_the_elbo_and_tighten_to_the_likelihood() -> None:
+    net = network(likelihood="bernoulli")
+    model = VAE(VAEConfig(width=4, levels=1, latent_dim=1, likelihood="bernoulli", conditional=False))
+    model.shape, model.network = (1, 2, 2), net
+    images = np.array([[255, 0], [0, 255]], np.uint8)[None, None].repeat(4000, axis=0)
+    with torch.inference_mode():
+        x = to_float(torch.from_numpy(images))
+        z = torch.linspace(-8, 8, 20_001)[:, None]
+        prior = torch.distributions.Normal(0, 1).log_prob(z[:, 0])
+        joint = net.log_likelihood(x[:1].expand(len(z), -1, -1, -1), net.decode(z, None)) + prior
+        log_p = float(torch.logsumexp(joint.double(), 0)) + np.log(16 / 20_000)
+        reconstruction, kl = net.elbo_terms(x, None, Noise(9))
+        analytic = float((reconstruction - kl).mean())
+    elbo, five, many = (model.elbo(images, importance_samples=k).mean() for k in (1, 5, 100))
+    assert elbo == pytest.approx(analytic, abs=0.02)
+    assert elbo < five < many < log_p + 2e-3 and many == pytest.approx(log_p, abs=5e-3)
+
+
 def test_loss_weights_the_kl_term_by_beta_and_warm_up() -> None:
     net = network(beta=3.0, kl_warmup_steps=10)
     batch = to_float(torch.randint(0, 256, (8, 1, 2, 2), dtype=torch.uint8))
@@ -102,13 +120,7 @@ def test_training_raises_the_elbo() -> None:
 def test_summing_classes_out_never_lowers_the_bound_below_its_best_class() -> None:
     model = VAE(VAEConfig(width=4, levels=1, latent_dim=2))
     model.fit(DATA, training=TrainingConfig(steps=20), seed=0)
-    noise = Noise(0)
-    with torch.inference_mode():
-        x = to_float(torch.from_numpy(DATA.images))
-        by_class = []
-        for label in (0, 1):
-            reconstruction, kl = model.network.elbo_terms(x, torch.full((len(x),), label), noise)
-            by_class.append((reconstruction - kl).double().numpy() + np.log(model.class_frequencies[label]))
+    by_class = model.log_likelihoods(DATA.images, Noise(0)).T + np.log(model.class_frequencies)[:, None]
     assert model.elbo(DATA.images, seed=0) == pytest.approx(logsumexp(by_class, axis=0))
     assert (model.elbo(DATA.images, seed=0) >= np.max(by_class, axis=0) - 1e-9).all()
 

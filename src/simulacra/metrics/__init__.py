@@ -14,6 +14,8 @@ class Metric(NamedTuple):
 
 LIKELIHOODS = ("bits_per_dim", "elbo_bits_per_dim", "bits_per_dim_binary", "elbo_bits_per_dim_binary")
 """Of these metrics a family has one at most: exact or a bound, of 256 grey levels or of binarised pixels."""
+NATS = tuple(key.replace("bits_per_dim", "nats") for key in LIKELIHOODS)
+"""The same numbers in nats per image, as papers on binarised images give them."""
 
 METRICS: dict[str, Metric] = {
     "fd_classifier": Metric("FD (classifier)", "squared feature distance", "lower", 2),
@@ -27,6 +29,12 @@ METRICS: dict[str, Metric] = {
     "elbo_bits_per_dim": Metric("Bits/dim (ELBO)", "bits per dimension, upper bound", "lower", 3),
     "bits_per_dim_binary": Metric("Bits/dim (exact, binary)", "bits per binarised dimension", "lower", 3),
     "elbo_bits_per_dim_binary": Metric("Bits/dim (ELBO, binary)", "bits per binarised dimension, bound", "lower", 3),
+    "nats": Metric("Nats (exact)", "nats per image", "lower", 1),
+    "elbo_nats": Metric("Nats (ELBO)", "nats per image, upper bound", "lower", 1),
+    "nats_binary": Metric("Nats (exact, binary)", "nats per binarised image", "lower", 1),
+    "elbo_nats_binary": Metric("Nats (ELBO, binary)", "nats per binarised image, upper bound", "lower", 1),
+    "class_accuracy": Metric("Class asked for", "share of samples", "higher", 3),
+    "bayes_accuracy": Metric("Bayes accuracy", "share of test images", "higher", 3),
     "train_seconds": Metric("Training", "seconds", "lower", 1),
     "sample_ms": Metric("Sampling", "ms per sample", "lower", 2),
     "parameters": Metric("Parameters", "count", "lower", 0),

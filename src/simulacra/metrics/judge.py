@@ -4,19 +4,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from simulacra.data.image_set import ImageSet
+from simulacra.data.image_set import ImageSet, join
 from simulacra.errors import SimulacraError
 from simulacra.metrics.features import FeatureExtractor
 from simulacra.metrics.frechet import frechet_distance
 from simulacra.metrics.inception_score import inception_score
 from simulacra.metrics.kernel import kernel_distance
-from simulacra.metrics.likelihood import bits_per_dim
+from simulacra.metrics.likelihood import Likelihood, bits_per_dim
 from simulacra.metrics.manifold import precision_recall_density_coverage
 from simulacra.metrics.passport import library_versions, passport_id, summarise
-
-Images = NDArray[np.uint8]
 
 CLASSES, ROTATIONS = "classifier", "rotation classifier"
 """Names of the extractor: trained on the data's classes, or, where there are none, on how an image was turned."""
@@ -63,27 +60,37 @@ class Judge:
         test: the test split.
         n_generated: samples a seed.
         neighbours: k of precision, recall, density and coverage.
+        importance_samples: draws that a likelihood averages over, where it depends on any.
 
     Raises:
         SimulacraError: where too few images could be compared.
     """
 
     def __init__(
-        self, extractor: FeatureExtractor, validation: ImageSet, test: ImageSet, *, n_generated: int, neighbours: int
+        self,
+        extractor: FeatureExtractor,
+        validation: ImageSet,
+        test: ImageSet,
+        *,
+        n_generated: int,
+        neighbours: int,
+        importance_samples: int = 1,
     ) -> None:
         self.n = images_a_side(n_generated, len(validation), len(test), neighbours=neighbours)
-        self.extractor, self.neighbours = extractor, neighbours
-        labels = None if test.labels is None else test.labels[: self.n]
-        self.reference = ImageSet(test.images[: self.n], labels, test.class_names)
-        self.splits = (validation.images, test.images)
+        self.extractor, self.neighbours, self.importance_samples = extractor, neighbours, importance_samples
+        self.reference = test.take(range(self.n))
+        self.splits = (validation, test)
 
-    def compare(self, real: Images, generated: Images) -> dict[str, float]:
-        """Return every sample-based metric of images (n, c, h, w) against as many real ones; KID is times 1000."""
-        a, b = self.extractor.features(real), self.extractor.features(generated)
+    def compare(self, real: ImageSet, generated: ImageSet) -> dict[str, float]:
+        """Return every sample-based metric of a set of images against as many real ones; KID is times 1000."""
+        a, b = self.extractor.features(real.images), self.extractor.features(generated.images)
         values = {"fd_classifier": frechet_distance(a, b), "kid_classifier": 1000 * kernel_distance(a, b)}
         # The inception score asks how varied the classes are; turns of an image say nothing of that.
         if self.extractor.name == CLASSES:
-            values["is_classifier"] = inception_score(self.extractor.probabilities(generated))[0]
+            probabilities = self.extractor.probabilities(generated.images)
+            values["is_classifier"] = inception_score(probabilities)[0]
+            if generated.labels is not None:
+                values["class_accuracy"] = float((probabilities.argmax(axis=1) == generated.labels).mean())
         return values | precision_recall_density_coverage(a, b, k=self.neighbours)
 
     def floor(self, seeds: Sequence[int]) -> dict[str, Any]:
@@ -92,47 +99,55 @@ class Judge:
         Neither extractor nor any family was fitted to validation or test images, so each seed compares two random
         halves of the two splits together.
         """
-        values, pool = [], np.concatenate(self.splits)
+        values, pool = [], join(self.splits, sum(map(len, self.splits)))
         for seed in seeds:
             order = np.random.default_rng(seed).permutation(len(pool))
-            values.append(self.compare(pool[order[: self.n]], pool[order[self.n : 2 * self.n]]))
+            halves = pool.take(order[: self.n]), pool.take(order[self.n : 2 * self.n])
+            values.append(self.compare(*halves))
         return self._record("floor", "floor", values, seeds, compared="random halves of validation and test split")
 
     def noise(self, seeds: Sequence[int]) -> dict[str, Any]:
         """Return the record of independent uniform pixels: what knowing nothing scores."""
         shape = self.reference.images.shape
-        draws = (np.random.default_rng(seed).integers(0, 256, shape, np.uint8) for seed in seeds)
-        return self._record("noise", "noise", [self.compare(self.reference.images, draw) for draw in draws], seeds)
+        draws = (ImageSet(np.random.default_rng(seed).integers(0, 256, shape, np.uint8)) for seed in seeds)
+        return self._record("noise", "noise", [self.compare(self.reference, draw) for draw in draws], seeds)
 
     def family(self, model: Any, samples: ImageSet, seeds: Sequence[int], *, ema: bool | None) -> dict[str, Any]:
         """Return the record of one family: its samples against the test split, and its likelihood there.
 
         Args:
-            model: a fitted family; asked for its name, its likelihood in words, and `log_prob` or `elbo`.
+            model: a fitted family; asked for its name, what its likelihood is of, and that of the test images.
             samples: as many images for each seed, in the order of the seeds.
             seeds: what the samples were drawn with.
             ema: whether the weights are averaged; None where the family has none.
         """
-        sets = samples.images.reshape(len(seeds), -1, *samples.shape)
-        if sets.shape[1] < self.n:
+        a_seed = len(samples) // len(seeds)
+        if a_seed < self.n:
             raise SimulacraError(
-                f"{model.name} has {sets.shape[1]} samples a seed where {self.n} are compared; "
+                f"{model.name} has {a_seed} samples a seed where {self.n} are compared; "
                 "run `kedro run --pipeline generate` with the present generation.n"
             )
-        values = [
-            self.compare(self.reference.images, images[: self.n]) | self._likelihood(model, seed)
-            for images, seed in zip(sets, seeds, strict=True)
-        ]
-        return self._record(model.name, "family", values, seeds, ema=ema, likelihood=model.likelihood)
+        likelihood: Likelihood | None = model.likelihood
+        fixed = {} if likelihood is None or likelihood.random else self._likelihood(model, likelihood, seeds[0])
+        values = []
+        for place, seed in enumerate(seeds):
+            chosen = samples.take(range(place * a_seed, place * a_seed + self.n))
+            drawn = self._likelihood(model, likelihood, seed) if likelihood and likelihood.random else fixed
+            values.append(self.compare(self.reference, chosen) | drawn)
+        described = likelihood and likelihood.describe(self.importance_samples)
+        return self._record(model.name, "family", values, seeds, ema=ema, likelihood=described)
 
-    def _likelihood(self, model: Any, seed: int) -> dict[str, float]:
-        """Return held-out bits per dimension under the key of what they are: exact, or a bound."""
-        n_dims = int(np.prod(self.reference.shape))
-        for method, key in (("log_prob", "bits_per_dim"), ("elbo", "elbo_bits_per_dim")):
-            if hasattr(model, method):
-                name = f"{key}_binary" if model.binary else key
-                return {name: bits_per_dim(getattr(model, method)(self.reference.images, seed=seed), n_dims)}
-        return {}
+    def _likelihood(self, model: Any, likelihood: Likelihood, seed: int) -> dict[str, float]:
+        """Return the test images' bits and nats under the key of what they are, and how well Bayes' rule classifies."""
+        joint = model.joint(self.reference.images, seed=seed, importance_samples=self.importance_samples)
+        nats = np.logaddexp.reduce(joint, axis=1)
+        values = {
+            likelihood.key: bits_per_dim(nats, int(np.prod(self.reference.shape))),
+            likelihood.nats_key: -float(nats.mean()),
+        }
+        if joint.shape[1] > 1 and self.reference.labels is not None:
+            values["bayes_accuracy"] = float((joint.argmax(axis=1) == self.reference.labels).mean())
+        return values
 
     def _record(
         self, row: str, role: str, values: Sequence[dict[str, float]], seeds: Sequence[int], **about: Any

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.neighbors import NearestNeighbors
 
 from simulacra.errors import SimulacraError
 from simulacra.metrics.features import check_feature_pair
@@ -34,7 +35,7 @@ def precision_recall_density_coverage(
     x, y = check_feature_pair(real, generated, minimum=k + 1)
     # Distances do not change, and rounding errors shrink, when a common offset is taken away.
     x, y = x - x.mean(axis=0), y - x.mean(axis=0)
-    radii_real, radii_generated = _radii(x, k, block_size), _radii(y, k, block_size)
+    radii_real, radii_generated = _radii(x, k), _radii(y, k)
     balls_around = np.zeros(len(y))
     recalled, covered = np.zeros(len(x), np.bool_), np.zeros(len(x), np.bool_)
     for rows, columns in _tiles(len(x), len(y), block_size):
@@ -51,15 +52,11 @@ def precision_recall_density_coverage(
     }
 
 
-def _radii(features: FloatArray, k: int, block_size: int) -> FloatArray:
+def _radii(features: FloatArray, k: int) -> FloatArray:
     """Return the squared distance (n,) of each row to its k-th nearest neighbour, itself excluded."""
-    nearest = np.full((len(features), k + 1), np.inf)
-    for rows, columns in _tiles(len(features), len(features), block_size):
-        distances = _squared_distances(features[rows], features[columns])
-        candidates = np.concatenate([nearest[rows], distances], axis=1)
-        nearest[rows] = np.partition(candidates, k, axis=1)[:, : k + 1]
     # The row itself is among the k + 1, at distance zero.
-    radii: FloatArray = nearest.max(axis=1)
+    distances, _ = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(features).kneighbors(features)
+    radii: FloatArray = np.square(distances[:, k])
     return radii
 
 

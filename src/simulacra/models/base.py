@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from simulacra.data.image_set import ImageSet
 from simulacra.errors import SimulacraError
+from simulacra.metrics.likelihood import Likelihood
 from simulacra.training.config import TrainingConfig
 from simulacra.training.history import Callback, History
 
@@ -29,8 +30,8 @@ class ModelConfig(BaseModel):
 class GenerativeModel(ABC):
     """A family: what it is given by `fit`, it can `sample`, `save` and `load`.
 
-    A family with an exact likelihood defines `log_prob(images, labels)`, one with a bound `elbo(images, labels)`;
-    either returns nats per image of 8-bit pixels. A bound is never called log_prob.
+    Families with a likelihood are `DensityModel`s: an exact one defines `log_prob(images)`, one with a bound
+    `elbo(images)`; either returns nats per image of 8-bit pixels. A bound is never called log_prob.
 
     Args:
         config: the family's hyper-parameters.
@@ -79,14 +80,9 @@ class GenerativeModel(ABC):
         return bool(getattr(self.config, "conditional", False)) and bool(self.class_names)
 
     @property
-    def likelihood(self) -> str | None:
-        """Say in words what the family's likelihood is of, for the passport; None where it has none."""
+    def likelihood(self) -> Likelihood | None:
+        """Say what the family's nats are of; None where it has no likelihood."""
         return None
-
-    @property
-    def binary(self) -> bool:
-        """Whether the likelihood is of binarised pixels, whose bits do not compare with those of 256 levels."""
-        return False
 
     def n_parameters(self) -> int:
         """Count the learnt numbers."""

@@ -10,9 +10,12 @@ from pydantic import Field, PositiveInt
 
 from simulacra.data.image_set import ImageSet
 from simulacra.errors import SimulacraError
-from simulacra.models.base import Condition, GenerativeModel, ModelConfig
+from simulacra.metrics.likelihood import LOG_DET_SCALING, Likelihood, dequantise
+from simulacra.models.base import Condition, ModelConfig
+from simulacra.models.density import DensityModel
 from simulacra.training.config import TrainingConfig
 from simulacra.training.history import Callback, History
+from simulacra.training.noise import Noise
 
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture as Mixture
@@ -40,7 +43,7 @@ class GMMConfig(ModelConfig):
     observation_noise: bool = Field(False, description="add the variance outside the principal components to samples")
 
 
-class GaussianMixture(GenerativeModel):
+class GaussianMixture(DensityModel):
     """A proper density over pixels: a mixture inside the principal subspace, an isotropic Gaussian outside it.
 
     x = μ + W z + ε with z from the mixture of its class and ε ~ N(0, σ² I) orthogonal to W, σ² being the mean of the
@@ -65,10 +68,12 @@ class GaussianMixture(GenerativeModel):
     Config = GMMConfig
     config: GMMConfig
 
+    chunk = CHUNK
+
     @property
-    def likelihood(self) -> str:
-        """Say what the likelihood is of."""
-        return "exact density of 256-level pixels, uniformly dequantised by one draw"
+    def likelihood(self) -> Likelihood:
+        """Say what the nats are of."""
+        return Likelihood(bound=False, dequantisation="uniform", classes_summed_out=self.conditional)
 
     def fit(
         self,
@@ -84,7 +89,8 @@ class GaussianMixture(GenerativeModel):
         from sklearn.decomposition import PCA
 
         self.remember(train)
-        x = _dequantise(train.images, np.random.default_rng(seed))
+        images = train.images.reshape(len(train), -1)
+        x = dequantise(images, np.random.default_rng(seed).random(images.shape))
         # One dimension at least stays outside, so that the density covers all pixels.
         dim = min(self.config.pca_dim, len(x) - 1, x.shape[1] - 1)
         pca = PCA(dim, svd_solver="covariance_eigh" if x.shape[1] <= 4096 else "randomized", random_state=seed).fit(x)
@@ -166,26 +172,25 @@ class GaussianMixture(GenerativeModel):
         pixels: NDArray[np.uint8] = np.clip(np.floor((x + 1) * 128), 0, 255).astype(np.uint8)
         return pixels.reshape(-1, *self.shape)
 
-    def log_prob(self, images: NDArray[np.uint8], *, seed: int = 0) -> Array:
+    def log_prob(self, images: NDArray[np.uint8], *, seed: int = 0, importance_samples: int = 1) -> Array:
         """Return log p(x) in nats per image, (n,), as a density per grey level; classes are summed out."""
-        rng = np.random.default_rng(seed)
-        chunks = np.split(images, range(CHUNK, len(images), CHUNK))
-        density: Array = np.concatenate([self.log_density(_dequantise(chunk, rng)) for chunk in chunks])
-        return np.asarray(density + np.prod(images.shape[1:]) * np.log(2 / 256))
+        return self.marginal(images, seed=seed, importance_samples=importance_samples)
 
-    def log_density(self, x: Array) -> Array:
-        """Return the log density at continuous pixels in [-1, 1], (n, pixels) to (n,)."""
-        from scipy.special import logsumexp
+    def log_likelihoods(self, images: NDArray[np.uint8], noise: Noise) -> Array:
+        """Return log p(x | y) at one draw of the dequantisation, (n, classes)."""
+        x = dequantise(images, noise.uniform(*images.shape).numpy()).reshape(len(images), -1)
+        return self.log_densities(x) + x.shape[1] * LOG_DET_SCALING
 
+    def log_densities(self, x: Array) -> Array:
+        """Return the log density of each class at continuous pixels in [-1, 1], (n, pixels) to (n, classes)."""
         centred = x - self._arrays["mean"]
         z = centred @ self._arrays["axes"].T
         outside = x.shape[1] - z.shape[1]
         variance = self._arrays["noise_variance"][0]
         residual = np.square(centred).sum(1) - np.square(z).sum(1)
         noise = -0.5 * (residual / variance + outside * np.log(2 * np.pi * variance))
-        frequencies = self.class_frequencies if self.conditional else np.ones(1)
-        joint = [np.log(p) + self._mixture_log_density(label, z) for label, p in enumerate(frequencies) if p > 0]
-        return np.asarray(noise + logsumexp(joint, axis=0))
+        n_classes = len(self.class_names) if self.conditional else 1
+        return np.stack([noise + self._mixture_log_density(label, z) for label in range(n_classes)], axis=1)
 
     def _mixture_log_density(self, label: int, z: Array) -> Array:
         from scipy.linalg import solve_triangular
@@ -218,9 +223,3 @@ class GaussianMixture(GenerativeModel):
     def restore(self, tensors: dict[str, NDArray[Any]]) -> None:
         """Take subspace and mixtures back."""
         self._arrays = tensors
-
-
-def _dequantise(images: NDArray[np.uint8], rng: np.random.Generator) -> Array:
-    """Spread each grey level uniformly over its 1/256 of [-1, 1]; (n, pixels). Source: Theis et al. (2016)."""
-    flat = images.reshape(len(images), -1)
-    return (flat + rng.random(flat.shape)) / 128 - 1

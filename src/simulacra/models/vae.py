@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from simulacra.data.image_set import ImageSet
+from simulacra.metrics.likelihood import Likelihood
 from simulacra.models.base import Condition, ModelConfig
+from simulacra.models.density import DensityModel
 from simulacra.models.neural import NeuralModel
 from simulacra.nn.convolution import Decoder, Encoder
-from simulacra.nn.distributions import discretised_logistic_log_prob, gaussian_kl
+from simulacra.nn.distributions import discretised_logistic_log_prob, gaussian_kl, gaussian_log_prob
 from simulacra.training.batches import Batch, to_float, to_uint8
 from simulacra.training.noise import Noise
 from simulacra.training.trainable import Trainable
@@ -106,6 +108,13 @@ class VAENetwork(Trainable):
         z = mean + torch.exp(0.5 * log_variance) * noise.normal(*mean.shape)
         return self.log_likelihood(x, self.decode(z, y)), gaussian_kl(mean, log_variance, *self.prior(y)).sum(1)
 
+    def log_weight(self, x: Tensor, y: Tensor | None, noise: Noise) -> Tensor:
+        """Return log p(x, z | y) − log q(z | x, y) by one draw of z, in nats per image, (n,)."""
+        mean, log_variance = self.encode(x, y)
+        z = mean + torch.exp(0.5 * log_variance) * noise.normal(*mean.shape)
+        log_q = gaussian_log_prob(z, mean, log_variance)
+        return self.log_likelihood(x, self.decode(z, y)) + (gaussian_log_prob(z, *self.prior(y)) - log_q).sum(1)
+
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the negative ELBO per pixel (its KL term weighted by β and warm-up while training) and its parts."""
         x = self.observed(batch.x, batch.noise)
@@ -136,7 +145,7 @@ class VAENetwork(Trainable):
         return mean + log_scale.clamp(min=LOG_SCALE_FLOOR).exp() * torch.logit(uniform)
 
 
-class VAE(NeuralModel):
+class VAE(NeuralModel, DensityModel):
     """Convolutional VAE with a Gaussian prior, one a class when conditional.
 
     References:
@@ -160,16 +169,13 @@ class VAE(NeuralModel):
     config: VAEConfig
     network: VAENetwork
 
-    @property
-    def likelihood(self) -> str:
-        """Say what the ELBO is of."""
-        data = "pixels binarised at random by brightness" if self.binary else "256-level pixels"
-        return f"ELBO of {data}, one draw of z, classes summed out" if self.conditional else f"ELBO of {data}"
+    chunk = CHUNK
 
     @property
-    def binary(self) -> bool:
-        """Whether the ELBO is of binarised pixels."""
-        return self.config.likelihood == "bernoulli"
+    def likelihood(self) -> Likelihood:
+        """Say what the ELBO is of."""
+        binarisation: Literal["random", "none"] = "random" if self.config.likelihood == "bernoulli" else "none"
+        return Likelihood(bound=True, binarisation=binarisation, classes_summed_out=self.conditional)
 
     def build(self) -> VAENetwork:
         """Return an untrained network."""
@@ -193,28 +199,21 @@ class VAE(NeuralModel):
             return to_uint8(self.network.drawn_image(parameters, noise))
         return to_uint8(self.network.mean_image(parameters))
 
-    @torch.inference_mode()
-    def elbo(self, images: NDArray[np.uint8], *, seed: int = 0) -> NDArray[np.float64]:
-        """Return a lower bound on log p(x) in nats per image, (n,).
+    def elbo(self, images: NDArray[np.uint8], *, seed: int = 0, importance_samples: int = 1) -> NDArray[np.float64]:
+        """Return a lower bound on log p(x) in nats per image, (n,): the ELBO, or with more samples the IWAE bound.
 
-        A conditional model's classes are summed out: log p(x) ≥ log Σ_y p(y) exp(ELBO(x | y)), so that the figure
+        A conditional model's classes are summed out, log p(x) ≥ log Σ_y p(y) exp(ELBO(x | y)), so that the figure
         compares with that of a model without classes.
         """
-        noise = Noise(seed)
-        chunks = np.split(images, range(CHUNK, len(images), CHUNK))
-        return torch.cat([self._elbo_chunk(torch.from_numpy(part), noise) for part in chunks]).double().numpy()
+        return self.marginal(images, seed=seed, importance_samples=importance_samples)
 
-    def _elbo_chunk(self, images: Tensor, noise: Noise) -> Tensor:
-        x = self.network.observed(to_float(images), noise)
-        if not self.conditional:
-            reconstruction, kl = self.network.elbo_terms(x, None, noise)
-            return reconstruction - kl
-        frequencies = torch.from_numpy(self.class_frequencies)
-        joint = []
-        for label in range(len(self.class_names)):
-            reconstruction, kl = self.network.elbo_terms(x, torch.full((len(x),), label), noise)
-            joint.append((reconstruction - kl).double() + frequencies[label].log())
-        return torch.logsumexp(torch.stack(joint), dim=0)
+    @torch.inference_mode()
+    def log_likelihoods(self, images: NDArray[np.uint8], noise: Noise) -> NDArray[np.float64]:
+        """Return log p(x, z | y) − log q(z | x, y) of one draw of z a class, (n, classes)."""
+        x = self.network.observed(to_float(torch.from_numpy(images)), noise)
+        classes: list[int | None] = list(range(len(self.class_names))) if self.conditional else [None]
+        labels = [None if label is None else torch.full((len(x),), label) for label in classes]
+        return torch.stack([self.network.log_weight(x, y, noise) for y in labels], dim=1).double().numpy()
 
     @torch.inference_mode()
     def encode(self, data: ImageSet) -> NDArray[np.float32]:

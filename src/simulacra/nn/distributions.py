@@ -1,5 +1,7 @@
 """Observation densities of images."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -40,3 +42,8 @@ def gaussian_kl(mean: Tensor, log_variance: Tensor, prior_mean: Tensor, prior_lo
     """
     ratio = log_variance - prior_log_variance
     return 0.5 * (ratio.exp() - 1 - ratio + (mean - prior_mean).square() * torch.exp(-prior_log_variance))
+
+
+def gaussian_log_prob(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Return log N(z; mean, e^log_variance) per coordinate, in nats."""
+    return -0.5 * ((z - mean).square() * torch.exp(-log_variance) + log_variance + math.log(2 * math.pi))

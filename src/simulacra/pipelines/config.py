@@ -45,4 +45,7 @@ class EvaluationConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     neighbours: int = Field(5, ge=1, description="k of the k-nearest-neighbour metrics")
+    importance_samples: int = Field(
+        1, ge=1, description="draws that a likelihood averages over: above 1, the ELBO becomes the tighter IWAE bound"
+    )
     classifier: ClassifierConfig = Field(default_factory=ClassifierConfig, description="the extractor")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from simulacra.metrics import LIKELIHOODS, METRICS
+from simulacra.metrics import LIKELIHOODS, METRICS, NATS
 from simulacra.plotting import augmentation_figure, metric_chart, png
 from simulacra.report.leaderboard import ARROWS, MISSING, RANKED_BY, flatten, format_value, note, row_title
 
@@ -29,6 +29,13 @@ MEANINGS = {
     "bits_per_dim_binary": "Negative log-likelihood, exact, of test images whose pixels were made 0 or 1.",
     "elbo_bits_per_dim_binary": "Upper bound on the negative log-likelihood of test images whose pixels were made 0 or "
     "1.",
+    "nats": "The same, summed over an image's dimensions, in nats.",
+    "elbo_nats": "The same bound, summed over an image's dimensions, in nats.",
+    "nats_binary": "The same, summed over an image's pixels, in nats, as papers on binarised digits give it.",
+    "elbo_nats_binary": "The same bound, summed over an image's pixels, in nats.",
+    "class_accuracy": "Share of samples that the classifier takes for the class that was asked for; of real images, "
+    "for their own.",
+    "bayes_accuracy": "Share of test images whose class the family's own likelihood finds, by Bayes' rule.",
     "train_seconds": "Time to fit the family on the device named under Training.",
     "sample_ms": "Time to generate one image on the same device.",
     "parameters": "Numbers that were fitted.",
@@ -226,9 +233,10 @@ def _missing_reason(row: "pd.Series[Any]", metric: str) -> str:
     """Return why a row lacks a metric, as far as the row itself tells."""
     if row["role"] != "family":
         return "not measured on a reference row"
-    if metric not in LIKELIHOODS:
+    kinds = next((kinds for kinds in (LIKELIHOODS, NATS) if metric in kinds), None)
+    if kinds is None:
         return "not measured"
-    other = next((key for key in LIKELIHOODS if pd.notna(row.get(key))), None)
+    other = next((key for key in kinds if pd.notna(row.get(key))), None)
     return f"this family's likelihood is another: see {METRICS[other].title}" if other else "it has no likelihood"
 
 

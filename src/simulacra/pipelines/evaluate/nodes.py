@@ -101,4 +101,11 @@ def _judge(
         channels=extractor.in_channels,
         test_accuracy=record["test_accuracy"],
     )
-    return Judge(features, validation_set, test_set, n_generated=generation.n, neighbours=evaluation.neighbours)
+    return Judge(
+        features,
+        validation_set,
+        test_set,
+        n_generated=generation.n,
+        neighbours=evaluation.neighbours,
+        importance_samples=evaluation.importance_samples,
+    )
