@@ -512,4 +512,4 @@ def test_kill_9_at_random_moments_leaves_one_whole_content(tmp_path: Path, kind:
         assert len(whole) == (2 if kind == "folder" else 1) and len({*whole}) == 1
         assert len(whole[0]) == 1_000_000 and len({*whole[0]}) == 1
     files.write(place, a_folder(x=b"x") if kind == "folder" else a_file(b"x"))
-    assert names(tmp_path) <= {"p", ".p.seal", ".p.newseal"}
+    assert names(tmp_path) <= {"p", ".p.seal", ".p.seal.new"}

@@ -11,10 +11,10 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from simulacra.errors import SimulacraError
 
@@ -101,6 +101,19 @@ def write(place: Path, fill: Callable[[Path], object], *, need: int = 0) -> str:
         finally:
             _remove(workshop)
     return _digest(parts)
+
+
+def write_record(place: Path, record: Mapping[str, Any]) -> None:
+    """Write a small record as JSON, whole though without a seal: what is there is the former one or the new one."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    scratch = place.with_name(f"{place.name}.new")
+    try:
+        scratch.write_text(json.dumps(record))
+        _sync(scratch)
+        scratch.replace(place)
+    finally:
+        _remove(scratch)
+    _sync(place.parent)
 
 
 def check(place: Path) -> str:
@@ -247,15 +260,7 @@ def _seal_path(place: Path) -> Path:
 
 
 def _write_seal(place: Path, seal: Seal) -> None:
-    path = _seal_path(place)
-    scratch = path.with_suffix(".newseal")
-    try:
-        scratch.write_text(json.dumps(seal._asdict()))
-        _sync(scratch)
-        scratch.replace(path)
-    finally:
-        _remove(scratch)
-    _sync(path.parent)
+    write_record(_seal_path(place), seal._asdict())
 
 
 def _read_seal(place: Path) -> Seal | None:

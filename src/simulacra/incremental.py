@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 from kedro.framework.hooks import hook_impl
 
+from simulacra import files
 from simulacra.code_version import code_version
 from simulacra.experiments import data_root
 from simulacra.models import FAMILIES
@@ -127,7 +128,7 @@ class IncrementalHooks:
             return
         outputs = {name: content(name, run.catalog) for name in node.outputs}
         finished_at = datetime.now(UTC).isoformat(timespec="seconds")
-        write_json(_record_place(node.name), {"key": run.key, "outputs": outputs, "finished_at": finished_at})
+        files.write_record(_record_place(node.name), {"key": run.key, "outputs": outputs, "finished_at": finished_at})
         _clear_checkpoints(node, run.catalog)
 
 
@@ -186,14 +187,6 @@ def content(name: str, catalog: "DataCatalog") -> str | None:
 def state_folder() -> Path:
     """Return the folder of records and locks."""
     return Path(os.environ[STATE])
-
-
-def write_json(place: Path, record: Mapping[str, Any]) -> None:
-    """Write a small record as a whole."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    scratch = place.with_name(f".{place.name}.{os.getpid()}.new")
-    scratch.write_text(json.dumps(record, indent=1))
-    scratch.replace(place)
 
 
 def _done(node: "Node", key: str | None, contents: Contents) -> bool:

@@ -14,7 +14,8 @@ from filelock import FileLock, Timeout
 from kedro.framework.hooks import hook_impl
 
 from simulacra.errors import SimulacraError
-from simulacra.incremental import state_folder, write_json
+from simulacra.files import write_record
+from simulacra.incremental import state_folder
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -79,7 +80,7 @@ class Locks:
             logger.info("taking over the lock of %s: %s is gone", name, _holder(place))
         self._held[place] = lock
         began = f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S %Z}"
-        write_json(place, {"pid": os.getpid(), "host": socket.gethostname(), "began": began})
+        write_record(place, {"pid": os.getpid(), "host": socket.gethostname(), "began": began})
 
     def free(self) -> None:
         """Free all locks; in a forked process, which holds none of them, nothing happens."""
