@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+# Tests run side by side: threads of several of them on one core would wait for each other most of the time. Set before
+# torch is imported, and inherited by the processes that the tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from simulacra.data.fabricate import fabricate_images
 from simulacra.data.image_set import ImageSet
 

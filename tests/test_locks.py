@@ -21,8 +21,12 @@ from simulacra.locks import Locks
 
 locks = Locks()
 locks.take(Path(sys.argv[1]), sys.argv[2:-1])
+hear, tell = os.pipe()
 children = [os.fork() for _ in range(sys.argv[-1] == "and a child")]
-if 0 not in children:
+if 0 in children:
+    os.write(tell, b"born")
+else:
+    born = [os.read(hear, 4) for _ in children]
     print("held", *children, flush=True)
 time.sleep(60)
 """
