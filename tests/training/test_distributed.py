@@ -146,6 +146,19 @@ def test_what_the_processes_refuse_is_told_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_two_processes_with_compiled_losses_learn_what_they_learn_without(
+    tmp_path: Path, trained: dict[str, dict]
+) -> None:
+    process = start(tmp_path, {"compiled": {"processes": 2, "compile": True, "checkpoint_steps": 20, "kill": True}})
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 0, err[-4000:]
+    assert "builds the loss by torch.compile" in err and "goes on from step" in err
+    compiled, plain = (np.array(losses) for losses in (json.loads(out)["losses"], trained["two"]["losses"]))
+    assert np.abs(compiled[:20] / plain[:20] - 1).max() < 1e-4
+    assert np.linalg.norm(compiled - plain) / np.linalg.norm(plain) < 1e-2
+
+
+@pytest.mark.slow
 def test_two_hosts_learn_what_two_processes_of_one_learn(tmp_path: Path, trained: dict[str, dict]) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

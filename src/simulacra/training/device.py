@@ -1,5 +1,6 @@
 """Where and in which arithmetic to train: the meaning of `auto`."""
 
+import logging
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -7,6 +8,11 @@ import torch
 from simulacra.errors import SimulacraError
 from simulacra.training.config import TrainingConfig
 from simulacra.training.trainable import Trainable
+
+logger = logging.getLogger(__name__)
+
+COMPILE_FROM_STEPS = 5000
+"""Steps from which `compile: auto` means yes where the network gains: fewer do not earn back the time to build."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -35,6 +41,30 @@ def resolve_precision(name: str, device: torch.device, module: Trainable) -> str
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     able = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return "bf16" if device.type == "cpu" and able and module.bf16_pays_on_cpu else "fp32"
+
+
+def resolve_compile(config: TrainingConfig, device: torch.device, module: Trainable) -> bool:
+    """Return whether the loss is built by torch.compile; a machine that cannot do it is warned about and goes without.
+
+    `auto` looks at the length of the training and at what the network says of itself, not at a stopwatch.
+    """
+    long = module.compile_pays and config.steps >= COMPILE_FROM_STEPS and device.type != "mps"
+    if not (long if config.compile == "auto" else config.compile):
+        return False
+    # Code is compiled anew at most eight times in a process; each training begins the count afresh.
+    torch.compiler.reset()
+    try:
+        torch.compile(torch.neg)(torch.zeros(2, device=device))
+    except Exception as error:
+        reason = " ".join(str(error).partition("\n\n")[0].split()) or type(error).__name__
+        logger.warning(
+            "training.compile needs a C++ compiler that works (on a GPU also triton), and this machine has none: the "
+            "training goes on without, at the same quality but slower. torch.compile said: %s",
+            reason,
+        )
+        return False
+    logger.info("the first step builds the loss by torch.compile, which takes seconds to a minute")
+    return True
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:

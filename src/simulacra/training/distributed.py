@@ -55,18 +55,25 @@ def here() -> Place:
 class _Losses(nn.Module):
     """What DistributedDataParallel wants to wrap: a module whose forward pass ends in the losses."""
 
-    def __init__(self, trainable: Trainable) -> None:
+    def __init__(self, trainable: Trainable, compiled: bool) -> None:
         super().__init__()
         self.trainable = trainable
+        losses = [update.loss for update in trainable.updates()]
+        self.losses = [torch.compile(loss, dynamic=False) for loss in losses] if compiled else losses
 
     def forward(self, number: int, batch: Batch) -> dict[str, Tensor]:
         """Return the named scalars of one update."""
-        return self.trainable.updates()[number].loss(batch)
+        return self.losses[number](batch)
 
 
-def shared_loss(module: Trainable) -> Loss:
-    """Return the module's losses, whose gradients are averaged over all processes where there are several."""
-    losses = _Losses(module)
+def shared_loss(module: Trainable, *, compiled: bool = False) -> Loss:
+    """Return the module's losses, whose gradients are averaged over all processes where there are several.
+
+    Args:
+        module: the network.
+        compiled: build each loss by torch.compile; the module itself, its state and its validation stay as they are.
+    """
+    losses = _Losses(module, compiled)
     if here().world == 1:
         return losses
     several = len(module.updates()) > 1

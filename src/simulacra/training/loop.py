@@ -17,7 +17,7 @@ from simulacra.errors import SimulacraError
 from simulacra.training import checkpoint, distributed, interruption
 from simulacra.training.batches import Batch, ImageBatches
 from simulacra.training.config import RUNTIME, TrainingConfig
-from simulacra.training.device import autocast, place
+from simulacra.training.device import autocast, place, resolve_compile
 from simulacra.training.history import Callback, History
 from simulacra.training.progress import Progress
 from simulacra.training.schedule import learning_rate_factor
@@ -71,7 +71,8 @@ def train(
     state = TrainingState(module, config, callbacks)
     keeper = _Keeper(state, checkpoints, lambda: _identity(module, data, validation, config, seed, precision))
     keeper.resume()
-    loss = distributed.shared_loss(module)
+    compiled = resolve_compile(config, device, module)
+    loss = distributed.shared_loss(module, compiled=compiled)
     module.train()
     shown = Progress(title, done=state.step, steps=config.steps, hidden=rank > 0)
     with shown as progress, interruption.listening():
@@ -92,7 +93,7 @@ def train(
             keeper.keep(values, reading=reading)
 
     state.conclude()
-    state.history.facts = _facts(state, device, precision, keeper.seconds())
+    state.history.facts = _facts(state, device, precision, keeper.seconds()) | {"compiled": compiled}
     return state.history
 
 

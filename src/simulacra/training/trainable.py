@@ -28,6 +28,8 @@ class Trainable(nn.Module, ABC):
     """Whether `precision: auto` may choose bf16 on a CPU that has the instructions; decided by measurement."""
     channels_last_pays = False
     """Whether `channels_last: auto` means yes: convolutions gain by (n, h, w, c) memory, some normalisations lose."""
+    compile_pays = False
+    """Whether `compile: auto` may build the loss by torch.compile in a long training; decided by measurement."""
 
     def settings(self) -> dict[str, Any]:
         """Return the JSON-able hyper-parameters that an interrupted training must be gone on with."""
