@@ -1,63 +1,73 @@
-"""Gaussian mixture over principal components; EM by scikit-learn, components by BIC (Schwarz, 1978)."""
+"""Gaussian mixture over pixels, of factor analysers (Ghahramani & Hinton, 1996), or over principal components."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
 from simulacra.data.image_set import ImageSet
-from simulacra.errors import SimulacraError
 from simulacra.metrics.likelihood import LOG_DET_SCALING, Likelihood, dequantise
 from simulacra.models.base import Condition, ModelConfig
 from simulacra.models.density import DensityModel
+from simulacra.models.mixture import Covariance, Criterion, Mixture, fit_mixture
 from simulacra.training.config import TrainingConfig
 from simulacra.training.history import Callback, History
 from simulacra.training.noise import Noise
-
-if TYPE_CHECKING:
-    from sklearn.mixture import GaussianMixture as Mixture
 
 Array = NDArray[np.float64]
 
 CHUNK = 10_000
 """Images that are worked on at once: as floating-point numbers they take many times the room."""
-
-MIN_ROWS_PER_COMPONENT = 5
-"""A mixture is not offered more components than leave each so many rows on average."""
+DEQUANTISATION_VARIANCE = (2 / 256) ** 2 / 12
+"""Variance of uniform noise within one grey level, for pixels in [-1, 1): what a pixel that never changes has."""
 
 
 class GMMConfig(ModelConfig):
     """Hyper-parameters of the Gaussian mixture."""
 
-    pca_dim: int = Field(48, ge=1, description="principal components that the mixture is over")
+    space: Literal["pixel", "pca"] = Field("pixel", description="what the mixture is over: pixels or their components")
+    pca_dim: int = Field(48, ge=1, description="principal components, where the mixture is over those")
     components: tuple[PositiveInt, ...] = Field(
-        (1, 2, 4, 8), min_length=1, description="numbers of components to choose from"
+        (1, 4, 24), min_length=1, description="numbers of components to choose from"
     )
-    covariance: Literal["full", "tied", "diag"] = Field("full", description="shape of the components' covariances")
-    reg_covar: float = Field(1e-4, gt=0, description="added to every variance; pixels lie in [-1, 1]")
+    criterion: Criterion = Field("largest", description="bic or aic, or as many components as there are rows for")
+    covariance: Covariance = Field("factor_analysis", description="shape of the components' covariances")
+    n_factors: int = Field(4, ge=1, description="factors of each factor analyser")
+    reg_covar: float = Field(
+        6e-5, ge=DEQUANTISATION_VARIANCE, description="added to every variance; (1/128)² is one grey level squared"
+    )
+    prior_rows: float = Field(
+        10.0, ge=0, description="rows of the class's own variances added to what each factor analyser's noise is from"
+    )
     max_iter: int = Field(100, ge=1, description="iterations of EM at most")
     conditional: bool = Field(True, description="one mixture a class where the data carry classes")
-    observation_noise: bool = Field(False, description="add the variance outside the principal components to samples")
+    observation_noise: bool = Field(
+        False, description="add to samples the noise of factor analysers, or outside the principal components"
+    )
 
 
 class GaussianMixture(DensityModel):
-    """A proper density over pixels: a mixture inside the principal subspace, an isotropic Gaussian outside it.
+    """A proper density over dequantised pixels x in [-1, 1), a mixture of Gaussians a class.
 
+    In pixel space it is the mixture itself, whose factor analysers give each pixel a noise of its own: at the border it
+    is next to nothing, inside the digit it is wide. In the space of principal components it is
     x = μ + W z + ε with z from the mixture of its class and ε ~ N(0, σ² I) orthogonal to W, σ² being the mean of the
-    variances that PCA leaves out, so p(x) = p_mixture(Wᵀ(x − μ)) · N(residual; 0, σ²) over all pixels.
+    variances that PCA leaves out, so p(x) = p_mixture(Wᵀ(x − μ)) · N(residual; 0, σ²) over all pixels. One σ² for
+    black borders and strokes alike is a poor density, and a quick one to fit.
 
     References:
-        Dempster, Laird & Rubin (1977) for EM; Tipping & Bishop (1999) for the noise outside the subspace.
+        Dempster, Laird & Rubin (1977) for EM; Ghahramani & Hinton (1996), CRG-TR-96-1, for mixtures of factor
+        analysers; Tipping & Bishop (1999) for the noise outside the subspace.
 
     Args:
         config: a GMMConfig.
 
     Example:
         >>> from simulacra.data.fabricate import fabricate_images
-        >>> model = GaussianMixture(GMMConfig(pca_dim=4, components=(1, 2)))
+        >>> model = GaussianMixture(GMMConfig(components=(1, 2), n_factors=2))
         >>> history = model.fit(
         ...     fabricate_images(n=60, size=8, channels=1, n_classes=2, seed=0), training=TrainingConfig())
         >>> model.sample(3, condition=1, seed=0).labels
@@ -85,69 +95,61 @@ class GaussianMixture(DensityModel):
         checkpoints: Path | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> History:
-        """Fit PCA, then per class the mixture with the lowest BIC; the curve is BIC against components."""
-        from sklearn.decomposition import PCA
-
+        """Fit per class the mixture that the criterion chooses; the curves are BIC and AIC against components."""
         self.remember(train)
-        images = train.images.reshape(len(train), -1)
-        x = dequantise(images, np.random.default_rng(seed).random(images.shape))
-        # One dimension at least stays outside, so that the density covers all pixels.
-        dim = min(self.config.pca_dim, len(x) - 1, x.shape[1] - 1)
-        pca = PCA(dim, svd_solver="covariance_eigh" if x.shape[1] <= 4096 else "randomized", random_state=seed).fit(x)
-        # One memory order for fitted and loaded arrays: products in another order round differently.
-        axes = np.ascontiguousarray(pca.components_)
-        self._arrays = {"mean": pca.mean_, "axes": axes, "noise_variance": np.array([pca.noise_variance_])}
-        z = pca.transform(x)
-        labels = train.labels if self.conditional and train.labels is not None else np.zeros(len(z), np.int64)
-        history = History()
-        bic: dict[int, list[float]] = {}
-        for label in range(len(self.class_names) if self.conditional else 1):
-            best, scores = self._choose(z[labels == label], seed)
-            self._keep(label, best)
+        self._arrays: dict[str, NDArray[Any]] = {}
+        curves: dict[int, list[dict[str, float]]] = {}
+        for label, vectors in enumerate(self._vectors_by_class(train, seed)):
+            mixture, scores = fit_mixture(
+                vectors,
+                components=self.config.components,
+                covariance=self.config.covariance,
+                n_factors=self.config.n_factors,
+                criterion=self.config.criterion,
+                reg_covar=self.config.reg_covar,
+                prior_rows=self.config.prior_rows,
+                max_iter=self.config.max_iter,
+                seed=seed,
+            )
+            self._arrays |= {f"{label}.{part}": array for part, array in mixture.tensors().items()}
             for components, score in scores.items():
-                bic.setdefault(components, []).append(score)
-        for components, class_scores in sorted(bic.items()):
-            history.add(components, "train", {"bic": float(np.mean(class_scores))})
-            for callback in callbacks:
-                callback(components, "train", {"bic": float(np.mean(class_scores))})
+                curves.setdefault(components, []).append(score)
+        history = History()
+        for components, found in sorted(curves.items()):
+            history.add(components, "train", {key: float(np.mean([score[key] for score in found])) for key in found[0]})
+        for callback in callbacks:
+            history.replay(callback)
         return history
 
-    def _choose(self, z: Array, seed: int) -> tuple["Mixture", dict[int, float]]:
-        """Return the mixture with the lowest BIC, and every candidate's BIC."""
-        from sklearn.mixture import GaussianMixture as Mixture
+    def _vectors_by_class(self, train: ImageSet, seed: int) -> Iterator[Array]:
+        """Yield what each class's mixture is fitted to, (n, d), one class at a time; fits the subspace if there is one.
 
-        smallest = min(self.config.components)
-        candidates = [k for k in self.config.components if k == smallest or k * MIN_ROWS_PER_COMPONENT <= len(z)]
-        if len(z) <= smallest:
-            raise SimulacraError(f"{len(z)} rows are too few for {smallest} components; lower gmm.model.components")
-        fits = {
-            k: Mixture(
-                k,
-                covariance_type=self.config.covariance,
-                reg_covar=self.config.reg_covar,
-                max_iter=self.config.max_iter,
-                random_state=seed,
-            ).fit(z)
-            for k in candidates
-        }
-        scores = {k: float(mixture.bic(z)) for k, mixture in fits.items()}
-        return fits[min(scores, key=lambda k: scores[k])], scores
+        In pixel space the images of one class only are held as floating-point numbers at a time.
+        """
+        labels = train.labels if self.conditional and train.labels is not None else np.zeros(len(train), np.int64)
+        rows_by_class = [np.flatnonzero(labels == label) for label in range(self._n_mixtures)]
+        rng = np.random.default_rng(seed)
+        if self.config.space == "pixel":
+            yield from (_dequantised(train.images[rows], rng) for rows in rows_by_class)
+        else:
+            x = _dequantised(train.images, rng)
+            self._arrays |= _principal_subspace(x, self.config.pca_dim, seed)
+            z = (x - self._arrays["mean"]) @ self._arrays["axes"].T
+            yield from (z[rows] for rows in rows_by_class)
 
-    def _keep(self, label: int, mixture: "Mixture") -> None:
-        """Store a mixture as weights, means and Cholesky factors of its covariances, whatever their shape was."""
-        k, dim = mixture.means_.shape
-        covariance = mixture.covariances_
-        if self.config.covariance == "diag":
-            covariance = np.eye(dim) * covariance[:, None, :]
-        factors = np.linalg.cholesky(np.broadcast_to(covariance, (k, dim, dim)))
-        self._arrays |= {
-            f"{label}.weights": mixture.weights_,
-            f"{label}.means": mixture.means_,
-            f"{label}.factors": factors,
-        }
+    @property
+    def _n_mixtures(self) -> int:
+        return len(self.class_names) if self.conditional else 1
+
+    def mixture(self, label: int) -> Mixture:
+        """Return the mixture of a class by its index, over pixels or principal components; 0 without classes."""
+        prefix = f"{label}."
+        return Mixture.from_tensors(
+            {key.removeprefix(prefix): array for key, array in self._arrays.items() if key.startswith(prefix)}
+        )
 
     def sample(self, n: int, *, condition: Condition = None, seed: int) -> ImageSet:
-        """Draw a component and a point in the subspace for each class asked for, and map it to pixels."""
+        """Draw from the mixture of each class asked for, and return the points' images."""
         rng = np.random.default_rng(seed)
         classes = self.choose_classes(n, condition, rng)
         images = np.empty((n, *self.shape), np.uint8)
@@ -157,20 +159,24 @@ class GaussianMixture(DensityModel):
 
     def _draw(self, classes: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.uint8]:
         """Return one image of each class given, (n, channels, height, width)."""
-        z = np.empty((len(classes), len(self._arrays["axes"])))
+        analysed = self.config.space == "pixel" and self.config.covariance == "factor_analysis"
+        noise = self.config.observation_noise or not analysed
+        x = np.empty((len(classes), int(np.prod(self.shape))))
         for label in np.unique(classes):
             rows = np.flatnonzero(classes == label)
-            weights, means, factors = (self._arrays[f"{label}.{part}"] for part in ("weights", "means", "factors"))
-            component = rng.choice(len(weights), size=len(rows), p=weights / weights.sum())
-            noise = rng.standard_normal((len(rows), means.shape[1]))
-            z[rows] = means[component] + np.einsum("nij,nj->ni", factors[component], noise)
-        x = self._arrays["mean"] + z @ self._arrays["axes"]
-        if self.config.observation_noise:
-            noise = rng.standard_normal(x.shape)
-            noise -= noise @ self._arrays["axes"].T @ self._arrays["axes"]
-            x += noise * np.sqrt(self._arrays["noise_variance"])
+            drawn = self.mixture(label).sample(len(rows), rng, noise=noise)
+            x[rows] = drawn if self.config.space == "pixel" else self._out_of_subspace(drawn, rng)
         pixels: NDArray[np.uint8] = np.clip(np.floor((x + 1) * 128), 0, 255).astype(np.uint8)
         return pixels.reshape(-1, *self.shape)
+
+    def _out_of_subspace(self, z: Array, rng: np.random.Generator) -> Array:
+        """Return the pixels of points of the principal subspace, (n, d) to (n, pixels)."""
+        mean, axes = self._arrays["mean"], self._arrays["axes"]
+        x = mean + z @ axes
+        if self.config.observation_noise:
+            noise = rng.standard_normal(x.shape)
+            x += (noise - noise @ axes.T @ axes) * np.sqrt(self._arrays["noise_variance"])
+        return np.asarray(x)
 
     def log_prob(self, images: NDArray[np.uint8], *, seed: int = 0, importance_samples: int = 1) -> Array:
         """Return log p(x) in nats per image, (n,), as a density per grey level; classes are summed out."""
@@ -183,43 +189,48 @@ class GaussianMixture(DensityModel):
 
     def log_densities(self, x: Array) -> Array:
         """Return the log density of each class at continuous pixels in [-1, 1], (n, pixels) to (n, classes)."""
+        mixtures = [self.mixture(label) for label in range(self._n_mixtures)]
+        if self.config.space == "pixel":
+            return np.stack([mixture.log_density(x) for mixture in mixtures], axis=1)
         centred = x - self._arrays["mean"]
         z = centred @ self._arrays["axes"].T
         outside = x.shape[1] - z.shape[1]
         variance = self._arrays["noise_variance"][0]
         residual = np.square(centred).sum(1) - np.square(z).sum(1)
         noise = -0.5 * (residual / variance + outside * np.log(2 * np.pi * variance))
-        n_classes = len(self.class_names) if self.conditional else 1
-        return np.stack([noise + self._mixture_log_density(label, z) for label in range(n_classes)], axis=1)
-
-    def _mixture_log_density(self, label: int, z: Array) -> Array:
-        from scipy.linalg import solve_triangular
-        from scipy.special import logsumexp
-
-        weights, means, factors = (self._arrays[f"{label}.{part}"] for part in ("weights", "means", "factors"))
-        terms = []
-        for weight, mean, factor in zip(weights, means, factors, strict=True):
-            whitened = solve_triangular(factor, (z - mean).T, lower=True)
-            log_det = np.log(np.diag(factor)).sum()
-            terms.append(np.log(weight) - log_det - 0.5 * (np.square(whitened).sum(0) + len(mean) * np.log(2 * np.pi)))
-        return np.asarray(logsumexp(terms, axis=0))
+        return np.stack([noise + mixture.log_density(z) for mixture in mixtures], axis=1)
 
     def n_parameters(self) -> int:
         """Count the learnt numbers; a covariance matrix has as many as its shape leaves free."""
-        dim = len(self._arrays["axes"])
-        shared = self._arrays["mean"].size + self._arrays["axes"].size + 1
-        of_covariance = dim if self.config.covariance == "diag" else dim * (dim + 1) // 2
-        total = 0
-        for key, weights in self._arrays.items():
-            if key.endswith(".weights"):
-                covariances = 1 if self.config.covariance == "tied" else len(weights)
-                total += len(weights) - 1 + len(weights) * dim + covariances * of_covariance
-        return int(shared + total)
+        subspace = sum(self._arrays[key].size for key in ("mean", "axes", "noise_variance") if key in self._arrays)
+        return int(subspace) + sum(self.mixture(label).n_parameters() for label in range(self._n_mixtures))
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """Return subspace and mixtures."""
+        """Return mixtures, and the subspace if there is one."""
         return self._arrays
 
     def restore(self, tensors: dict[str, NDArray[Any]]) -> None:
-        """Take subspace and mixtures back."""
+        """Take mixtures and subspace back."""
         self._arrays = tensors
+
+
+def _dequantised(images: NDArray[np.uint8], rng: np.random.Generator) -> Array:
+    """Return pixels in [-1, 1) with uniform noise within a grey level, (n, pixels)."""
+    flat = images.reshape(len(images), -1)
+    x = np.empty(flat.shape)
+    for start in range(0, len(x), CHUNK):
+        part = flat[start : start + CHUNK]
+        x[start : start + CHUNK] = dequantise(part, rng.random(part.shape))
+    return x
+
+
+def _principal_subspace(x: Array, dim: int, seed: int) -> dict[str, Array]:
+    """Return mean, axes (dim, pixels) and the mean variance outside them, by PCA."""
+    from sklearn.decomposition import PCA
+
+    # One dimension at least stays outside, so that the density covers all pixels.
+    dim = min(dim, len(x) - 1, x.shape[1] - 1)
+    pca = PCA(dim, svd_solver="covariance_eigh" if x.shape[1] <= 4096 else "randomized", random_state=seed).fit(x)
+    # One memory order for fitted and loaded arrays: products in another order round differently.
+    axes = np.ascontiguousarray(pca.components_)
+    return {"mean": pca.mean_, "axes": axes, "noise_variance": np.array([pca.noise_variance_])}
