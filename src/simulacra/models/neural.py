@@ -56,7 +56,17 @@ class NeuralModel(GenerativeModel):
             return history
         with seeded(seed):
             self.network = self.build()
-        return loop.train(self.network, train, training, callbacks=callbacks, title=self.name, **options)
+        return self.learn(train, training, callbacks=callbacks, **options)
+
+    def learn(self, train: ImageSet, training: TrainingConfig, **options: Any) -> History:
+        """Train the network through the shared loop and return its curves; a family with more to learn extends this.
+
+        Args:
+            train: the images.
+            training: the budget.
+            options: the rest of what the loop is told: validation, seed, checkpoints, callbacks.
+        """
+        return loop.train(self.network, train, training, title=self.name, **options)
 
     def n_parameters(self) -> int:
         """Count the trainable numbers."""
