@@ -28,8 +28,8 @@ def images() -> ImageSet:
     return fabricate_images(n=180, size=8, channels=1, n_classes=3, seed=0)
 
 
-def copy_project(place: Path) -> Path:
-    """Copy all that a run needs, without data, environment or history."""
+def copy_project(place: Path, *, few: bool = True) -> Path:
+    """Copy all that a run needs, without data, environment or history; with `few`, two families stand for all."""
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
@@ -37,6 +37,9 @@ def copy_project(place: Path) -> Path:
         else:
             shutil.copy(source, place / part)
     (place / "conf/local").mkdir()
+    if few:
+        experiments = "".join(f"{dataset}:\n  families: [gmm, vae]\n" for dataset in ("mnist", "image_folder"))
+        (place / "conf/test/experiments.yml").write_text(experiments)
     return place
 
 
@@ -69,8 +72,17 @@ def kedro() -> Run:
 
 @pytest.fixture(scope="session")
 def finished_project(tmp_path_factory: pytest.TempPathFactory, kedro: Run) -> Path:
-    """A project in which the whole graph ran on fabricated data; tests read it and leave it as it is."""
-    project = copy_project(tmp_path_factory.mktemp("finished"))
+    """A project in which two families went through the graph on fabricated data; tests leave it as it is."""
+    return _run_through(copy_project(tmp_path_factory.mktemp("finished")), kedro)
+
+
+@pytest.fixture(scope="session")
+def whole_project(tmp_path_factory: pytest.TempPathFactory, kedro: Run) -> Path:
+    """The same with all families, which takes much longer."""
+    return _run_through(copy_project(tmp_path_factory.mktemp("whole"), few=False), kedro)
+
+
+def _run_through(project: Path, kedro: Run) -> Path:
     done = kedro(project, "run", "--env", "test")
     (project / "run.log").write_text(done.stdout + done.stderr)
     return project

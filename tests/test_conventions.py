@@ -31,7 +31,7 @@ def loader(request: pytest.FixtureRequest) -> ExperimentConfigLoader:
 
 
 def test_stages_families_and_datasets_are_registered(registered: dict) -> None:
-    expected = {"ingest", "preprocess", "train", "generate", "evaluate", "augment", "report", "__default__"}
+    expected = {"ingest", "preprocess", "train", "generate", "evaluate", "augment", "explore", "report", "__default__"}
     expected |= {f"train_{family}" for family in FAMILIES} | set(load_experiments())
     assert set(registered) == expected
 
@@ -53,6 +53,15 @@ def test_free_inputs_of_each_pipeline_are_the_expected_ones(registered: dict) ->
             shared |= {"extractor", "extractor_record", "real_accuracy"}
             free = {name for name in own.inputs() if not name.startswith("params:")}
             assert free == {f"{dataset}.{name}" for name in shared} | {f"{dataset}.{family}.checkpoints"}
+
+
+def test_families_with_codes_are_explored_and_no_others(registered: dict) -> None:
+    for dataset, experiment in load_experiments().items():
+        explored = {node.namespace for node in registered["explore"].nodes if node.namespace.startswith(f"{dataset}.")}
+        latent = {family for family in experiment.families if FAMILIES[family].latent}
+        assert explored == {f"{dataset}.{family}" for family in latent}
+        summarised = {node.namespace for node in registered["report"].nodes if "exploration" in str(node.inputs)}
+        assert {f"{dataset}.{family}" for family in latent} <= summarised
 
 
 def test_parameters_that_nodes_read_exist(registered: dict, loader: ExperimentConfigLoader) -> None:
@@ -95,11 +104,12 @@ def test_environments_hold_deltas_only() -> None:
 
 def test_one_parameters_file_a_family() -> None:
     files = {file.stem for file in (ROOT / "conf/base/parameters").glob("*.yml")}
-    assert files == {"common", "datasets", "evaluation", "augmentation", *FAMILIES}
+    assert files == {"common", "datasets", "evaluation", "augmentation", "exploration", *FAMILIES}
     assert {file.stem for file in (ROOT / "src/simulacra/models").glob("*.py")} == {
         "__init__",
         "base",
         "density",
+        "mixture",
         "neural",
         *FAMILIES,
     }
@@ -108,7 +118,7 @@ def test_one_parameters_file_a_family() -> None:
 def test_shared_blocks_stand_in_the_shared_files() -> None:
     shared = {
         key
-        for name in ("common", "evaluation", "augmentation")
+        for name in ("common", "evaluation", "augmentation", "exploration")
         for key in yaml.safe_load((ROOT / f"conf/base/parameters/{name}.yml").read_text())
     }
     assert shared == set(SHARED)
@@ -195,7 +205,7 @@ def test_networks_draw_from_the_noise_they_are_given() -> None:
         r"torch\.(rand|randn|randint|rand_like|randn_like|bernoulli|multinomial|normal|poisson)\(|\.(normal_|uniform_|"
         r"bernoulli_|exponential_)\(|Dropout|dropout|np\.random\.(?!default_rng|Generator|SeedSequence)"
     )
-    for folder in ("models", "nn", "training", "augmentation", "metrics"):
+    for folder in ("models", "nn", "training", "augmentation", "metrics", "exploration"):
         for path in (ROOT / "src/simulacra" / folder).rglob("*.py"):
             for number, line in enumerate(path.read_text().splitlines(), 1):
                 alone = not line.lstrip().startswith((">>>", "...")) and "generator=" not in line

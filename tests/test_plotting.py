@@ -8,10 +8,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from simulacra.data.image_set import ImageSet
-from simulacra.plotting import augmentation_figure, metric_chart, png, sample_grid, training_curves
+from simulacra.exploration.panels import Panel
+from simulacra.plotting import (
+    augmentation_figure,
+    latent_scatter,
+    metric_chart,
+    picture_table,
+    png,
+    sample_grid,
+    training_curves,
+)
 from simulacra.report.leaderboard import leaderboard
 
 
@@ -252,6 +262,71 @@ def test_forest_plot_shows_differences_intervals_and_verdicts():
 
 def test_forest_plot_without_verdicts_says_so():
     assert texts(augmentation_figure([])) == ["no augmentation verdict"]
+
+
+def panel(down: int, across: int, **words) -> Panel:
+    """A table of pictures, each of one shade of its own."""
+    shades = np.arange(down * across).reshape(down, across, 1, 1, 1)
+    images = np.broadcast_to(shades, (down, across, 1, 6, 6)).astype(np.uint8)
+    names = {"rows": tuple(f"r{k}" for k in range(down)), "columns": tuple(f"c{k}" for k in range(across))}
+    return Panel("figure", "A title", "caption", images=images, **(names | words))
+
+
+def test_table_has_every_picture_in_its_place_under_its_name():
+    (axis,) = picture_table([panel(2, 3)]).axes
+    mosaic = np.asarray(axis.images[0].get_array())
+    assert mosaic[3::7, 3::7, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
+    places = {text.get_text(): text.get_position() for text in axis.texts}
+    assert set(places) == {"r0", "r1", "c0", "c1", "c2"}
+    assert [places[f"c{k}"][0] for k in range(3)] == [3, 10, 17] and [places[f"r{k}"][1] for k in range(2)] == [3, 10]
+
+
+def test_table_leaves_gaps_where_it_is_told_to():
+    (axis,) = picture_table([panel(2, 3, apart=(1,), rows_apart=(1,), footer=("a", "b", "c"))]).axes
+    mosaic = np.asarray(axis.images[0].get_array())
+    # Three gaps of one pixel between columns, two between rows.
+    assert mosaic.shape == (16, 24, 3)
+    assert mosaic[[3, 12]][:, [3, 13, 20], 0].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert [text.get_text() for text in axis.texts[-3:]] == ["a", "b", "c"]
+
+
+def test_tables_stand_one_below_the_other_with_their_titles():
+    figure = picture_table([panel(1, 2), panel(2, 2)])
+    first, second = figure.axes
+    assert second.get_position().y1 < first.get_position().y0
+    assert "A title" in texts(figure) and "A title" not in texts(picture_table([panel(1, 2)]))
+
+
+@pytest.mark.parametrize(
+    "names", [("$\\broken", "<b>"), ("two\nlines", "a name far too long to stand beside"), ("", "")]
+)
+def test_table_letters_stay_inside_the_figure(names):
+    figure = picture_table([panel(2, 2, rows=names)])
+    figure.draw_without_rendering()
+    for text in filter(Text.get_text, figure.axes[0].texts):
+        box = text.get_window_extent()
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+
+
+def test_table_of_nothing_says_so():
+    assert texts(picture_table([])) == ["nothing to show"]
+
+
+def test_latent_scatter_draws_each_class_in_each_map():
+    table = pd.DataFrame({"label": [0, 1, 1, 11], "pca_1": [1.0, 2, 3, 4], "pca_2": 0.0, "tsne_1": 5.0, "tsne_2": 6.0})
+    figure = latent_scatter(table, [f"$class {k}" for k in range(12)])
+    assert [axis.get_title(loc="left") for axis in figure.axes] == ["principal components", "t-SNE"]
+    assert [len(dots.get_offsets()) for dots in figure.axes[0].collections] == [1, 2, 1]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["$class 0", "$class 1", "$class 11"]
+    one, other = figure.axes[0].collections[1:]
+    assert (one.get_facecolor() == other.get_facecolor()).all()
+    assert len(one.get_paths()[0]) != len(other.get_paths()[0])
+    assert drawn(figure).std() > 0
+
+
+def test_latent_scatter_of_images_without_classes_has_no_legend():
+    table = pd.DataFrame({"label": [-1, -1], "pca_1": 0.0, "pca_2": 0.0, "tsne_1": 5.0, "tsne_2": 6.0})
+    assert latent_scatter(table, []).legends == []
 
 
 def test_same_figure_same_bytes():

@@ -15,6 +15,8 @@ import yaml
 from mlflow.entities import Run as MlflowRun
 from mlflow.tracking import MlflowClient
 
+from simulacra.models import FAMILIES
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 REPORTING = "data/test/08_reporting/mnist"
 TEST = ("run", "--env", "test")
@@ -56,28 +58,41 @@ def copy_of(project: Path, place: Path) -> Path:
     return place
 
 
-def test_the_run_prints_leaderboard_report_and_next_commands(finished_project: Path) -> None:
-    log = (finished_project / "run.log").read_text()
+def test_the_run_prints_leaderboard_report_and_next_commands(whole_project: Path) -> None:
+    log = (whole_project / "run.log").read_text()
     assert "real vs real (floor)" in log and "pure noise" in log
-    assert f"{finished_project}/{REPORTING}/report.html" in log
+    assert f"{whole_project}/{REPORTING}/report.html" in log
     assert "mlflow ui --backend-store-uri sqlite:///data/test/mlflow.db" in log and "kedro viz run" in log
     assert "Warning" not in log and "Traceback" not in log
 
 
-def test_leaderboard_has_floor_first_and_noise_last(finished_project: Path) -> None:
-    table = pd.read_csv(finished_project / REPORTING / "leaderboard.csv")
+def test_leaderboard_has_floor_first_and_noise_last(whole_project: Path) -> None:
+    table = pd.read_csv(whole_project / REPORTING / "leaderboard.csv")
     assert table["row"].iloc[0] == "floor" and table["row"].iloc[-1] == "noise"
-    assert set(table["row"]) == {"floor", "gmm", "vae", "noise"}
+    assert set(table["row"]) == {"floor", *FAMILIES, "noise"}
     floor, noise = table["fd_classifier"].iloc[0], table["fd_classifier"].iloc[-1]
     assert (table["fd_classifier"].iloc[1:-1] < noise).all() and noise > 5 * floor
     assert table["passport_id"].nunique() == 1
 
 
-def test_report_is_one_file_that_asks_nothing_of_the_network(finished_project: Path) -> None:
-    page = (finished_project / REPORTING / "report.html").read_text()
+def test_report_is_one_file_that_asks_nothing_of_the_network(whole_project: Path) -> None:
+    page = (whole_project / REPORTING / "report.html").read_text()
     assert page.count("data:image/png;base64,") >= 5
     assert "kedro run --namespaces mnist.vae --env test" in page
     assert 'src="http' not in page and 'href="http' not in page and "@import" not in page
+
+
+def test_latent_spaces_are_explored_shown_and_tracked(whole_project: Path) -> None:
+    page = (whole_project / REPORTING / "report.html").read_text()
+    assert 'id="latent"' in page
+    for family in (name for name, facts in FAMILIES.items() if facts.latent):
+        record = json.loads((whole_project / REPORTING / family / "exploration.json").read_text())
+        (run,) = tracked(whole_project)[f"mnist.{family}"]
+        assert {f"attribute_spearman.{name}" for name in ("slant", "thickness", "brightness")} <= set(record["metrics"])
+        assert record["metrics"] == {key: run.data.metrics[key] for key in record["metrics"]}
+        assert f'href="{family}/latent_map.html"' in page
+        map_page = (whole_project / REPORTING / family / "latent_map.html").read_text()
+        assert "plotly.js v" in map_page and "https://cdn" not in map_page.split("plotly.js v")[0]
 
 
 def test_one_parent_and_one_child_a_family_with_the_same_metric_keys(finished_project: Path) -> None:
@@ -267,6 +282,7 @@ def test_a_new_family_is_one_file_one_line_and_one_yaml(fresh_project: Path, ked
     line = '    "toy": Family("Toy", frozenset({"image"})),\n}\n'
     registry.write_text(registry.read_text().replace("\n}\n", "\n" + line, 1))
     (fresh_project / "conf/base/parameters/toy.yml").write_text("toy:\n  model:\n    noise: 2.0\n")
+    (fresh_project / "conf/test/experiments.yml").write_text("mnist:\n  families: [gmm, toy, vae]\n")
 
     kedro(fresh_project, *TEST, "--pipelines", "ingest,preprocess")
     kedro(fresh_project, *TEST, "--pipeline", "train_toy")
@@ -296,6 +312,7 @@ def test_an_unlabelled_folder_of_pictures(fresh_project: Path, kedro: Run) -> No
 
     from simulacra.data.fabricate import fabricate_images
 
+    (fresh_project / "conf/test/experiments.yml").unlink()  # all families, then
     folder = fresh_project / "pictures"
     folder.mkdir()
     pictures = fabricate_images(n=150, size=14, channels=3, n_classes=2, seed=0)
@@ -305,7 +322,7 @@ def test_an_unlabelled_folder_of_pictures(fresh_project: Path, kedro: Run) -> No
     kedro(fresh_project, *TEST, "--namespaces", "image_folder", "--params", source)
     root = fresh_project / "data/test/08_reporting/image_folder"
     table = pd.read_csv(root / "leaderboard.csv")
-    assert set(table["row"]) == {"floor", "gmm", "vae", "noise"} and "is_classifier" not in table
+    assert set(table["row"]) == {"floor", *FAMILIES, "noise"} and "is_classifier" not in table
     assert json.loads((root / "vae/verdict.json").read_text())["verdict"] == "not applicable"
 
 

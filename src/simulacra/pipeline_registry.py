@@ -8,8 +8,10 @@ from operator import add
 from kedro.pipeline import Pipeline
 
 from simulacra.experiments import STAGES, Experiment, load_experiments
+from simulacra.models import FAMILIES
 from simulacra.pipelines.augment import pipeline as augment
 from simulacra.pipelines.evaluate import pipeline as evaluate
+from simulacra.pipelines.explore import pipeline as explore
 from simulacra.pipelines.generate import pipeline as generate
 from simulacra.pipelines.ingest import pipeline as ingest
 from simulacra.pipelines.preprocess import pipeline as preprocess
@@ -18,7 +20,7 @@ from simulacra.pipelines.train import pipeline as train
 
 DATASET_WIDE = {
     *("train_set", "validation_set", "test_set", "split_record", "extractor", "extractor_record", "real_accuracy"),
-    *("params:experiment", "params:generation", "params:evaluation", "params:augmentation"),
+    *("params:experiment", "params:generation", "params:evaluation", "params:augmentation", "params:exploration"),
 }
 """What the pipelines of a family read from its dataset's namespace rather than from their own."""
 
@@ -41,6 +43,8 @@ def dataset_stages(experiment: Experiment) -> dict[str, Pipeline]:
         # `vae.summary` inside the namespace `mnist` is meant: the dataset's stage gathers what its families made.
         warnings.filterwarnings("ignore", message=".*'\\.' characters.*")
         whole = report.create_dataset_pipeline(experiment.families)
+    latent = experiment._replace(families=tuple(each for each in experiment.families if FAMILIES[each].latent))
+    others = experiment._replace(families=tuple(each for each in experiment.families if not FAMILIES[each].latent))
     return {
         "ingest": _of_dataset(ingest.create_pipeline(), experiment),
         "preprocess": _of_dataset(preprocess.create_pipeline(), experiment),
@@ -50,7 +54,10 @@ def dataset_stages(experiment: Experiment) -> dict[str, Pipeline]:
         + _of_families(evaluate.create_family_pipeline(), experiment),
         "augment": _of_dataset(augment.create_dataset_pipeline(), experiment)
         + _of_families(augment.create_family_pipeline(), experiment),
-        "report": _of_dataset(whole, experiment) + _of_families(report.create_family_pipeline(), experiment),
+        "explore": _of_families(explore.create_pipeline(), latent),
+        "report": _of_dataset(whole, experiment)
+        + _of_families(report.create_family_pipeline(latent=True), latent)
+        + _of_families(report.create_family_pipeline(latent=False), others),
     }
 
 

@@ -2,13 +2,15 @@
 
 import math
 import warnings
+from collections.abc import Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulacra.data.image_set import ImageSet
+from simulacra.exploration.panels import Panel
 from simulacra.metrics import METRICS
 from simulacra.report.leaderboard import ROW_TITLES, format_value
 
@@ -34,6 +36,15 @@ SMOOTHED_SHARE = 0.02
 PANELS_PER_ROW = 4
 WIDEST_LINEAR_SPAN = 30
 STEP_TITLES = {"bic": "components"}
+
+# Ten hues that stay apart, most of them Okabe and Ito's; more classes than ten take the next shape.
+CLASS_COLOURS: tuple[str, ...] = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
+CLASS_COLOURS += ("#56b4e9", "#6a3d9a", "#8c5a2b", "#8a9a00", "#555555")
+CLASS_SHAPES = ("o", "^", "s", "D")
+MAP_TITLES = {"pca": "principal components", "tsne": "t-SNE"}
+LONGEST_LEGEND = 20
+TABLE_LETTERS = (10, 24)
+"""Smallest and largest height of a table's letters, in pixels."""
 
 
 def png(figure: "Figure") -> bytes:
@@ -172,6 +183,77 @@ def augmentation_figure(verdicts: list[dict[str, Any]]) -> "Figure":
     return figure
 
 
+def picture_table(panels: Sequence[Panel]) -> "Figure":
+    """Draw tables of pictures one below the other, pixels as squares, with the names of their rows and columns.
+
+    Args:
+        panels: may differ in rows and columns; none at all gives a figure that says so. Titles are drawn where there
+            are several.
+    """
+    if not panels:
+        return _message("nothing to show")
+    mosaics = [_table_pixels(panel) for panel in panels]
+    scale = max(1, round(GRID_PIXELS / max(mosaic.pixels.shape[1] for mosaic in mosaics)))
+    size = min(scale * _letter_size(panel, mosaic) for panel, mosaic in zip(panels, mosaics, strict=True))
+    size = float(np.clip(size, *TABLE_LETTERS))
+    longest = max((len(line) for panel in panels for row in panel.rows for line in _lines(row)), default=0)
+    left = math.ceil(size * (0.8 + 0.65 * longest)) if longest else 0
+    width = left + scale * max(mosaic.pixels.shape[1] for mosaic in mosaics)
+    margins = [_table_margins(panel, size, titled=len(panels) > 1) for panel in panels]
+    heights = [scale * mosaic.pixels.shape[0] for mosaic in mosaics]
+    total = sum(heights) + sum(above + below for above, below in margins)
+    figure = _figure(width / GRID_DPI, total / GRID_DPI, dpi=GRID_DPI, layout=None)
+    top = 0.0
+    for panel, mosaic, height, (above, below) in zip(panels, mosaics, heights, margins, strict=True):
+        top += above
+        across = scale * mosaic.pixels.shape[1]
+        place = (left / width, 1 - (top + height) / total, across / width, height / total)
+        _draw_table(figure.add_axes(place), panel, mosaic, size, scale, titled=len(panels) > 1)
+        top += height + below
+    return figure
+
+
+def latent_scatter(latent_map: "DataFrame", class_names: Sequence[str]) -> "Figure":
+    """Draw the maps of a latent space side by side, a colour a class.
+
+    Args:
+        latent_map: columns label, and <map>_1 and <map>_2 for each of `MAP_TITLES`.
+        class_names: empty where the images carry no classes.
+    """
+    figure = _figure(9.6, 4.4)
+    for place, (key, title) in enumerate(MAP_TITLES.items(), start=1):
+        axis = figure.add_subplot(1, len(MAP_TITLES), place)
+        for label in sorted(set(latent_map["label"].tolist())):
+            dots = latent_map[latent_map["label"] == label]
+            name = _short(class_names[label]) if class_names else "image"
+            colour, shape = class_look(label, CLASS_SHAPES)
+            axis.scatter(dots[f"{key}_1"], dots[f"{key}_2"], s=9, c=colour, marker=shape, linewidths=0, label=name)
+        axis.set_title(title, loc="left", fontsize=11, color=INK)
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.spines[:].set_color(RULE)
+        axis.set_aspect("equal", adjustable="datalim")
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    if class_names:
+        legend = figure.legend(
+            handles[:LONGEST_LEGEND],
+            names[:LONGEST_LEGEND],
+            loc="outside right center",
+            frameon=False,
+            fontsize=9,
+            markerscale=2,
+        )
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+    return figure
+
+
+def class_look(label: int, shapes: Sequence[str]) -> tuple[str, str]:
+    """Return the colour of a class, and one of the shapes that tell classes of one colour apart."""
+    turn = max(label, 0)
+    return CLASS_COLOURS[turn % len(CLASS_COLOURS)], shapes[turn // len(CLASS_COLOURS) % len(shapes)]
+
+
 def _figure(width: float, height: float, *, dpi: int = DPI, layout: Any = "constrained") -> "Figure":
     """Return an empty white figure, sizes in inches, that draws with Agg and needs no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -238,6 +320,78 @@ def _tile(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
     cropped = colours[:, : down * factor, : across * factor]
     blocks = cropped.reshape(channels, down, cropped.shape[1] // down, across, cropped.shape[2] // across)
     return np.moveaxis(np.rint(blocks.mean(axis=(2, 4))).astype(np.uint8), 0, -1)
+
+
+class _Mosaic(NamedTuple):
+    """Pictures of a table in one: its pixels, and where the middle of each row and column lies."""
+
+    pixels: NDArray[np.uint8]
+    rows: list[float]
+    columns: list[float]
+
+
+def _table_pixels(panel: Panel) -> _Mosaic:
+    """Put the pictures of a table into one, with gaps around them and wider ones where the table wants them."""
+    factor = math.ceil(max(panel.images.shape[-2:]) / LARGEST_TILE)
+    height, width = (max(side // factor, 1) for side in panel.images.shape[-2:])
+    gap = max(1, width // 14)
+    tops = _starts(len(panel.rows), height + gap, panel.rows_apart, 2 * gap)
+    lefts = _starts(len(panel.columns), width + gap, panel.apart, 3 * gap)
+    canvas = np.full((tops[-1] + height + gap, lefts[-1] + width + gap, 3), 255, np.uint8)
+    for top, pictures in zip(tops, panel.images, strict=True):
+        for left, picture in zip(lefts, pictures, strict=True):
+            place = np.s_[top + gap // 2 : top + gap // 2 + height, left + gap // 2 : left + gap // 2 + width]
+            canvas[place] = _tile(picture, factor)
+    return _Mosaic(canvas, _middles(tops, height + gap), _middles(lefts, width + gap))
+
+
+def _starts(n: int, pitch: int, apart: Sequence[int], gap: int) -> list[int]:
+    """Return where each of n rows or columns begins, one pitch after another and wider gaps before some."""
+    return [place * pitch + gap * sum(each <= place for each in apart) for place in range(n)]
+
+
+def _middles(starts: list[int], pitch: int) -> list[float]:
+    """Return the middles of rows or columns, as matplotlib counts pixels."""
+    return [start + pitch / 2 - 0.5 for start in starts]
+
+
+def _letter_size(panel: Panel, mosaic: _Mosaic) -> float:
+    """Return the height of letters with which no two labels of a table touch, in pixels of its pictures."""
+    height, width, _ = mosaic.pixels.shape
+    down, across = height / len(panel.rows), width / len(panel.columns)
+    widest = max(map(len, (*panel.columns, *panel.footer)))
+    most_lines = max(label.count("\n") + 1 for label in panel.rows)
+    return float(min(down / (1.3 * most_lines), across / (0.62 * max(widest, 1))))
+
+
+def _lines(label: str) -> list[str]:
+    """Return the lines of a label, each cut where it would push the pictures aside."""
+    return [_short(line) for line in label.split("\n")]
+
+
+def _table_margins(panel: Panel, size: float, *, titled: bool) -> tuple[float, float]:
+    """Return the room above and below a table's pictures, in pixels."""
+    above = (2.4 * size if titled else 0.0) + (1.5 * size if any(panel.columns) else 0.0)
+    return above, (1.5 * size if panel.footer else 0.0) + (0.8 * size if titled else 0.0)
+
+
+def _draw_table(axis: "Axes", panel: Panel, mosaic: _Mosaic, size: float, scale: int, *, titled: bool) -> None:
+    """Draw one table of pictures with its labels, which are so many pixels high."""
+    points = size * 72 / GRID_DPI
+    axis.imshow(mosaic.pixels, interpolation="nearest", aspect="auto")
+    axis.set_axis_off()
+    style: dict[str, Any] = {"fontsize": points, "color": INK, "parse_math": False}
+    bottom, unit = len(mosaic.pixels) - 0.5, size / scale
+    for middle, label in zip(mosaic.rows, panel.rows, strict=True):
+        axis.text(-0.5 - 0.4 * unit, middle, "\n".join(_lines(label)), ha="right", va="center", **style)
+    for middle, label in zip(mosaic.columns, panel.columns, strict=True):
+        axis.text(middle, -0.5 - 0.35 * unit, label, ha="center", va="baseline", **style)
+    muted = style | {"color": MUTED, "fontsize": 0.85 * points}
+    for middle, label in zip(mosaic.columns, panel.footer, strict=False):
+        axis.text(middle, bottom + 0.35 * unit, label, ha="center", va="top", **muted)
+    if titled:
+        above = -0.5 - (1.9 if any(panel.columns) else 0.5) * unit
+        axis.text(-0.5, above, panel.title, ha="left", va="baseline", **style | {"fontweight": "bold"})
 
 
 def _panel_order(name: str) -> int:

@@ -15,6 +15,7 @@ from simulacra.experiments import expand, parse_experiments
 from simulacra.models import FAMILIES, family_class
 from simulacra.models.base import GenerativeModel
 from simulacra.models.density import DensityModel
+from simulacra.models.neural import NeuralModel
 from simulacra.training.config import TrainingConfig
 from simulacra.training.noise import Noise
 
@@ -97,7 +98,10 @@ def test_same_seed_same_fit(family: str, model: GenerativeModel) -> None:
     torch.manual_seed(99)
     again, other = fitted(family, LABELLED, seed=0), fitted(family, LABELLED, seed=1)
     assert again.sample(5, seed=0).fingerprint() == model.sample(5, seed=0).fingerprint()
-    assert other.sample(5, seed=0).fingerprint() != model.sample(5, seed=0).fingerprint()
+    # Only what is fitted in closed form may be the same for every seed, and then it is so to the bit.
+    assert (other.fingerprint() == model.fingerprint()) <= (not isinstance(model, NeuralModel))
+    same_samples = other.sample(5, seed=0).fingerprint() == model.sample(5, seed=0).fingerprint()
+    assert same_samples == (other.fingerprint() == model.fingerprint())
 
 
 def test_sampling_does_not_touch_the_global_generators(model: GenerativeModel) -> None:
@@ -172,6 +176,11 @@ def test_classes_are_told_by_bayes_rule(model: GenerativeModel) -> None:
     else:
         with pytest.raises(SimulacraError, match="without classes"):
             model.classify(LABELLED.images)
+
+
+def test_the_graph_knows_which_families_have_codes(family: str) -> None:
+    cls = family_class(family)
+    assert FAMILIES[family].latent == hasattr(cls, "encode") == hasattr(cls, "decode")
 
 
 def test_codes_decode_to_images(model: GenerativeModel) -> None:

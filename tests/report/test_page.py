@@ -13,7 +13,17 @@ from simulacra.data.image_set import ImageSet
 from simulacra.metrics import METRICS
 from simulacra.plotting import png, sample_grid
 from simulacra.report.leaderboard import leaderboard
-from simulacra.report.page import MEANINGS, Family, Report, headline, passport_sentence, render, text
+from simulacra.report.page import (
+    MEANINGS,
+    Family,
+    Latent,
+    Picture,
+    Report,
+    headline,
+    passport_sentence,
+    render,
+    text,
+)
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 PICTURE = png(sample_grid(ImageSet(np.zeros((1, 1, 4, 4), np.uint8)), columns=1))
@@ -208,6 +218,38 @@ def test_page_with_the_least_there_can_be():
     assert page.open == []
     assert "No family could be ranked" in page.text
     assert "Do synthetic images help" not in page.text
+
+
+LATENT = Latent(
+    {"reconstruction_mse": 0.01234, "attribute_r2.slant": -0.5, "map_trust.pca": 0.98765},
+    {"arithmetic": f"it {EVIL}"},
+    [Picture("Slider", f"what {EVIL} shows", PICTURE)],
+    Picture("Map", "one dot an image", PICTURE),
+    "vae/latent_map.html",
+)
+
+
+def test_latent_spaces_are_shown_told_and_linked():
+    families = [Family("gmm", PICTURE), Family("vae", PICTURE, latent=LATENT), Family("flow", PICTURE, latent=LATENT)]
+    markup = render(make_report(families=families))
+    page = Page(markup)
+    assert page.open == [] and "<script" not in markup
+    links = [attrs["href"] for attrs in page.attributes("a") if not attrs["href"].startswith("#")]
+    assert set(links) == {"vae/latent_map.html"} and "#latent" in [attrs["href"] for attrs in page.attributes("a")]
+    assert "Reconstruction: mean squared error ↓0.01230.0123" in page.text
+    assert "Slant: R² of its linear reading" in page.text and "−0.5" in page.text and "0.98" not in page.text
+    assert f"what {EVIL} shows" in page.text and f"Not shown: arithmetic. It {EVIL}" in page.text
+
+
+def test_page_without_latent_spaces_does_not_speak_of_them():
+    assert "Latent space" not in Page(PAGE).text
+
+
+def test_figures_that_one_family_lacks_are_marked_in_the_table():
+    other = Latent({"attribute_r2.thickness": 0.25}, {}, [], LATENT.map, "flow/latent_map.html")
+    families = [Family("vae", PICTURE, latent=LATENT), Family("flow", PICTURE, latent=other)]
+    words = Page(render(make_report(families=families))).text
+    assert "Thickness: R² of its linear reading ↑—0.25" in words
 
 
 def test_family_that_is_not_comparable_is_noted_and_left_out_of_the_headline():

@@ -21,6 +21,11 @@ def test_metrics_bring_their_spread_and_the_passport() -> None:
     assert row == ("floor/fid", 3.0, 0)
 
 
+def test_an_exploration_gives_its_figures_and_not_its_captions() -> None:
+    record = {"metrics": {"reconstruction_mse": 0.1, "attribute_r2.slant": 0.9}, "panels": [], "conditional": True}
+    assert content("exploration", record).metrics == [("reconstruction_mse", 0.1, 0), ("attribute_r2.slant", 0.9, 0)]
+
+
 def test_of_a_verdict_only_results_are_charted() -> None:
     said = content("verdict", {"verdict": "helps", "difference": 0.1, "n_seeds": 3, "accuracy_real": 0.8})
     assert said.metrics == [("augmentation/difference", 0.1, 0), ("augmentation/accuracy_real", 0.8, 0)]

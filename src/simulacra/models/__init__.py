@@ -10,15 +10,23 @@ if TYPE_CHECKING:
 
 
 class Family(NamedTuple):
-    """One family: the class in the module of the family's name, and the kinds of data that it models."""
+    """One family: the class in the module of the family's name, and the kinds of data that it models.
+
+    `latent` says that it has codes, that is `encode` and `decode`, without importing it.
+    """
 
     class_name: str
     kinds: frozenset[str]
+    latent: bool = False
 
 
 FAMILIES: dict[str, Family] = {
+    "autoencoder": Family("Autoencoder", frozenset({"image"}), latent=True),
+    "flow": Family("NormalizingFlow", frozenset({"image"}), latent=True),
     "gmm": Family("GaussianMixture", frozenset({"image"})),
-    "vae": Family("VAE", frozenset({"image"})),
+    "naive_bayes": Family("NaiveBayes", frozenset({"image"})),
+    "pixelcnn": Family("PixelCNN", frozenset({"image"})),
+    "vae": Family("VAE", frozenset({"image"}), latent=True),
 }
 
 

@@ -40,8 +40,52 @@ MEANINGS = {
     "sample_ms": "Time to generate one image on the same device.",
     "parameters": "Numbers that were fitted.",
 }
+LATENT_TITLES = {
+    "latent_dim": "Coordinates of a code",
+    "effective_dimensions": "Coordinates in effect",
+    "reconstruction_mse": "Reconstruction: mean squared error ↓",
+    "reconstruction_r2": "Reconstruction: R² ↑",
+    "attribute_r2": "R² of its linear reading ↑",
+    "attribute_spearman": "rank correlation with its slider ↑",
+    "neighbour_agreement": "Nearest code is of the same class",
+}
+"""Rows of the table of latent spaces, by metric key; what follows a dot in a key is the attribute concerned."""
 VERDICT_TONES = {"helps": "good", "hurts": "bad"}
 CLEAR_GAP = 2.0
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of the report.
+
+    Args:
+        title: a few words.
+        caption: what a newcomer sees here.
+        image: PNG.
+    """
+
+    title: str
+    caption: str
+    image: bytes
+
+
+@dataclass(frozen=True)
+class Latent:
+    """What the report shows of one family's latent space.
+
+    Args:
+        metrics: figures by key.
+        omitted: what could not be shown, and why.
+        pictures: in the order in which they are shown.
+        map: the map of the codes.
+        page: address of the interactive map, relative to the report.
+    """
+
+    metrics: Mapping[str, float]
+    omitted: Mapping[str, str]
+    pictures: Sequence[Picture]
+    map: Picture
+    page: str
 
 
 @dataclass(frozen=True)
@@ -54,6 +98,7 @@ class Family:
         curves: PNG of its training curves; None where there are none.
         training: facts such as seconds, device, precision, parameters, seed; may be nested.
         config: the resolved configuration, YAML.
+        latent: its latent space; None for a family without codes.
     """
 
     name: str
@@ -61,6 +106,7 @@ class Family:
     curves: bytes | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     config: str = ""
+    latent: Latent | None = None
 
 
 @dataclass(frozen=True)
@@ -188,6 +234,7 @@ def _context(report: Report) -> dict[str, Any]:
     metrics = [metric for metric in METRICS if metric in table]
     places = {name: place for place, name in enumerate(table["row"])}
     ranked = bool(table["rank"].notna().any())
+    families = sorted(report.families, key=lambda family: places.get(family.name, len(places)))
     return {
         "report": report,
         "headline": headline(table),
@@ -196,7 +243,8 @@ def _context(report: Report) -> dict[str, Any]:
         "rows": [_row(row, metrics) for _, row in table.iterrows()],
         "chart": png(metric_chart(table, RANKED_BY)) if ranked else None,
         "chart_title": METRICS[RANKED_BY].title,
-        "families": sorted(report.families, key=lambda family: places.get(family.name, len(places))),
+        "families": families,
+        "latent_rows": _latent_rows([family.latent for family in families if family.latent]),
         "verdicts": [_verdict(verdict) for verdict in report.verdicts],
         "forest": png(augmentation_figure([dict(v) for v in report.verdicts])) if report.verdicts else None,
         "passports": [
@@ -244,6 +292,19 @@ def _per_class(report: Report) -> dict[str, list[int]]:
     """Return every class's number of images in each part of the split; empty where there are no classes."""
     counts = [part["per_class"] for part in report.split.get("splits", {}).values() if part.get("per_class")]
     return {name: [count[name] for count in counts] for name in (counts[0] if counts else {})}
+
+
+def _latent_rows(spaces: Sequence[Latent]) -> list[tuple[str, list[str]]]:
+    """Return the title of each figure of latent spaces, and what it is in each of them."""
+    keys = dict.fromkeys(key for space in spaces for key in space.metrics if key.split(".")[0] in LATENT_TITLES)
+    order = list(LATENT_TITLES)
+    rows = []
+    for key in sorted(keys, key=lambda key: order.index(key.split(".")[0])):
+        kind, _, attribute = key.partition(".")
+        title = f"{attribute.capitalize()}: {LATENT_TITLES[kind]}" if attribute else LATENT_TITLES[kind]
+        values = [space.metrics.get(key) for space in spaces]
+        rows.append((title, [MISSING if value is None else f"{value:.3g}".replace("-", "−") for value in values]))
+    return rows
 
 
 def _verdict(verdict: Mapping[str, Any]) -> dict[str, Any]:

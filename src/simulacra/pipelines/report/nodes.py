@@ -2,13 +2,18 @@
 
 from base64 import b64decode, b64encode
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simulacra.errors import SimulacraError
 from simulacra.incremental import skippable
 from simulacra.pipelines.annotations import DataFrame, ImageSet
 
+if TYPE_CHECKING:
+    from simulacra.report.page import Latent
+
 COSTS = ("train_seconds", "parameters", "sample_ms")
+MAP_PAGE = "{family}/latent_map.html"
+"""Where the map of a family's latent space lies, as seen from the report; the catalog puts it there."""
 
 
 @skippable
@@ -19,13 +24,16 @@ def summarise_family(
     training_record: dict[str, Any],
     generation_cost: dict[str, Any],
     verdict: dict[str, Any],
+    exploration: dict[str, Any] | None = None,
+    explored_images: ImageSet | None = None,
+    latent_map: DataFrame | None = None,
 ) -> dict[str, Any]:
     """Return all that the page shows of one family, fit for JSON: pictures are PNG as base64.
 
-    Costs join the metrics only here, since no two runs share them.
+    Costs join the metrics only here, since no two runs share them. Only a family with codes has been explored.
 
     Raises:
-        SimulacraError: where the metrics are those of an older model.
+        SimulacraError: where the metrics, or what was explored, are those of an older model.
     """
     import yaml
 
@@ -36,6 +44,10 @@ def summarise_family(
         raise SimulacraError(
             f"the metrics of {family} are an older model's; run `kedro run --pipelines generate,evaluate`"
         )
+    if exploration and exploration["model_sha256"] != training_record["model_sha256"]:
+        raise SimulacraError(
+            f"the latent space of {metrics['row']} is an older model's; run `kedro run --pipeline explore`"
+        )
     measured = training_record | generation_cost
     costs = {key: {"value": measured[key], "std": None, "per_seed": None} for key in COSTS}
     return {
@@ -45,6 +57,7 @@ def summarise_family(
         "curves": _text(png(training_curves(history))) if len(history) else None,
         "training": {key: value for key, value in training_record.items() if key != "config"},
         "config": yaml.safe_dump(training_record["config"], sort_keys=False),
+        "latent": _latent_summary(exploration, explored_images, latent_map),
     }
 
 
@@ -87,6 +100,7 @@ def write_report(
                     b64decode(summary["curves"]) if summary["curves"] else None,
                     summary["training"],
                     summary["config"],
+                    _latent(summary),
                 )
                 for summary in summaries
             ],
@@ -104,6 +118,42 @@ def write_report(
             versions=library_versions(),
         )
     )
+
+
+def _latent_summary(
+    exploration: dict[str, Any] | None, explored_images: ImageSet | None, latent_map: DataFrame | None
+) -> dict[str, Any] | None:
+    """Return what the page shows of a latent space; None of a family without one."""
+    if exploration is None or explored_images is None or latent_map is None:
+        return None
+    from simulacra.exploration.panels import unpack
+    from simulacra.plotting import latent_scatter, picture_table, png
+
+    shown = [
+        {"title": panel.title, "caption": panel.caption, "picture": _text(png(picture_table([panel])))}
+        for panel in unpack(exploration["panels"], explored_images)
+    ]
+    places = {
+        "title": "Map of the codes",
+        "caption": exploration["map_caption"],
+        "picture": _text(png(latent_scatter(latent_map, exploration["class_names"]))),
+    }
+    return {"metrics": exploration["metrics"], "omitted": exploration["omitted"], "pictures": shown, "map": places}
+
+
+def _latent(summary: dict[str, Any]) -> "Latent | None":
+    from simulacra.report.page import Latent, Picture
+
+    latent = summary["latent"]
+    if latent is None:
+        return None
+
+    def picture(entry: dict[str, str]) -> Picture:
+        return Picture(entry["title"], entry["caption"], b64decode(entry["picture"]))
+
+    page = MAP_PAGE.format(family=summary["record"]["row"])
+    pictures = [picture(entry) for entry in latent["pictures"]]
+    return Latent(latent["metrics"], latent["omitted"], pictures, picture(latent["map"]), page)
 
 
 def _text(image: bytes) -> str:

@@ -7,9 +7,10 @@ from kedro.pipeline import Node, Pipeline
 from simulacra.pipelines.report.nodes import make_leaderboard, summarise_family, write_report
 
 
-def create_family_pipeline() -> Pipeline:
-    """Return all of a family's results → summary."""
+def create_family_pipeline(*, latent: bool) -> Pipeline:
+    """Return all of a family's results → summary, its latent space among them where it has one."""
     results = ["metrics", "samples", "history", "training_record", "generation_cost", "verdict"]
+    results += ["exploration", "explored_images", "latent_map"] if latent else []
     return Pipeline([Node(summarise_family, results, "summary", name="summarise", tags="report")])
 
 

@@ -1,0 +1,1 @@
+"""Latent-space tools: what the codes of images can do."""

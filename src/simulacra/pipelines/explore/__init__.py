@@ -1,0 +1,1 @@
+"""Look into the latent space of a family that has one."""
