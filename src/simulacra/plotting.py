@@ -35,7 +35,7 @@ MANY_POINTS = 200
 SMOOTHED_SHARE = 0.02
 PANELS_PER_ROW = 4
 WIDEST_LINEAR_SPAN = 30
-STEP_TITLES = {"bic": "components"}
+STEP_TITLES = {"bic": "components", "aic": "components"}
 
 # Ten hues that stay apart, most of them Okabe and Ito's; more classes than ten take the next shape.
 CLASS_COLOURS: tuple[str, ...] = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")

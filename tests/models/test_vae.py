@@ -340,6 +340,8 @@ def test_a_collapsed_posterior_is_told_once_with_its_remedy_and_free_bits_are_on
     facts, warned = collapsed(caplog, beta=300.0)
     assert facts["active_units"] == 0 and max(facts["kl_per_unit"]) < 0.05 and warned
     assert caplog.text.count("collapsed") == 1
+    VAE(VAEConfig(width=4, beta=300.0)).fit(DATA, training=TrainingConfig(steps=5), seed=0)
+    assert caplog.text.count("collapsed") == 1, "a fit without validation is one of many"
     facts, warned = collapsed(caplog, beta=300.0, free_bits=0.5)
     assert facts["active_units"] == 4 and min(facts["kl_per_unit"]) > 0.3 and not warned
     facts, warned = collapsed(caplog, beta=1.0)

@@ -300,9 +300,11 @@ class VAE(NeuralModel, DensityModel):
     def learn(self, train: ImageSet, training: TrainingConfig, **options: Any) -> History:
         """Train the network, and look whether its posterior has collapsed: see `units`."""
         history = super().learn(train, training, **options)
-        history.facts |= self.units(options.get("validation") or train)
+        validation = options.get("validation")
+        history.facts |= self.units(validation or train)
         n_active, n_units = history.facts["active_units"], self.config.code_dim
-        if 2 * n_active < n_units and distributed.here().leads:
+        # Without validation it is one of many short fits, such as an augmentation trial's, and would tell it each time.
+        if validation and 2 * n_active < n_units and distributed.here().leads:
             logger.warning(
                 "vae: the posterior has collapsed: %d of %d latent coordinates are active, the others say nothing of "
                 "the image. Lower model.beta, raise model.kl_warmup_steps, set model.free_bits, or train longer",
