@@ -43,7 +43,9 @@ def probabilities(net: PixelCNNNetwork, x: Tensor, label: int) -> Tensor:
 
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("n_classes", [0, 3])
-@pytest.mark.parametrize(("levels", "shape"), [(2, (1, 2, 2)), (4, (1, 2, 2)), (2, (3, 2, 1)), (4, (3, 1, 2))])
+@pytest.mark.parametrize(
+    ("levels", "shape"), [(2, (1, 2, 2)), (4, (1, 2, 2)), (256, (1, 1, 1)), (2, (3, 2, 1)), (4, (3, 1, 2))]
+)
 def test_probabilities_of_all_outcomes_sum_to_one(
     head: str, n_classes: int, levels: int, shape: tuple[int, int, int]
 ) -> None:

@@ -1,6 +1,6 @@
 """Gated PixelCNN: van den Oord et al. (2016), arXiv:1606.05328; its logistic mixture: Salimans et al. (2017)."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -34,15 +34,12 @@ class PixelCNNConfig(ModelConfig):
     """Hyper-parameters of the PixelCNN."""
 
     head: Literal["softmax", "logistic_mixture"] = Field(
-        "logistic_mixture", description="256 probabilities a value, or a mixture of discretised logistics a pixel"
+        "softmax", description="256 probabilities a value, or a mixture of discretised logistics a pixel"
     )
     components: int = Field(10, ge=1, description="logistics in the mixture; the softmax has none")
     width: int = Field(32, ge=1, description="channels of either stack")
     n_layers: int = Field(6, ge=1, description="gated layers")
     kernel: Literal[3, 5, 7] = Field(3, description="rows and columns of a gated layer's convolutions before the mask")
-    dilations: tuple[PositiveInt, ...] = Field(
-        (1, 2, 4), min_length=1, description="pixels from one tap of them to the next, repeated over the layers"
-    )
     first_kernel: Literal[3, 5, 7] = Field(7, description="the same of the first convolution")
     templates: int = Field(8, ge=1, description="planes that a class has of its own, to say where its strokes lie")
     head_width: int = Field(64, ge=1, description="channels of the hidden layer between stacks and probabilities")
@@ -50,7 +47,7 @@ class PixelCNNConfig(ModelConfig):
     temperature: float = Field(1.0, gt=0, description="of sampling: 1 draws from the model, less keeps to its modes")
 
 
-class Head(nn.Module):
+class Head(nn.Module, ABC):
     """P(pixel | features), whose channels depend on one another in their order."""
 
     draws: int
@@ -89,7 +86,7 @@ class SoftmaxHead(Head):
         )
 
     def logits(self, features: Tensor, x: Tensor) -> Tensor:
-        """Return the logits of the channel after those of x, (n, levels, h, w); x may hold more, or none."""
+        """Return the logits of the channel after those of x, (n, levels, h, w); x may be without any."""
         before = x.shape[1]
         return self.channels[before](torch.cat([features, x.to(features.dtype)], dim=1)).float()  # type: ignore[no-any-return]
 
@@ -204,8 +201,10 @@ class PixelCNNNetwork(Trainable):
         levels: of a pixel; fewer than 256 make small images' outcomes enumerable.
     """
 
+    # Measured by benchmarks/pixelcnn.py.
     bf16_pays_on_cpu = True
     channels_last_pays = True
+    compile_pays = True
 
     def __init__(self, config: PixelCNNConfig, shape: tuple[int, int, int], n_classes: int, levels: int = 256) -> None:
         super().__init__()
@@ -213,7 +212,7 @@ class PixelCNNNetwork(Trainable):
         self.stack = GatedStack(
             shape,
             width=config.width,
-            dilations=[config.dilations[layer % len(config.dilations)] for layer in range(config.n_layers)],
+            n_layers=config.n_layers,
             kernel=config.kernel,
             first_kernel=config.first_kernel,
             n_classes=n_classes,

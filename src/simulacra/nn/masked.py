@@ -6,36 +6,27 @@ they see every earlier pixel, with no blind spot. Kernels are cut to what they m
 the same function at half the work.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class VerticalConv(nn.Conv2d):
-    """Convolution over the rows above, and over the own row too unless `strict` (mask A).
+class MaskedConv(nn.Conv2d):
+    """Convolution whose kernel is cut to what it may see, and whose image is padded (cut, where negative) to match.
 
     Args:
         in_channels: channels in.
         out_channels: channels out.
-        kernel: rows and columns of the uncut kernel, odd.
-        dilation: rows and columns from one tap to the next.
-        strict: leave the own row out.
-
-    Example:
-        >>> VerticalConv(2, 4, 3)(torch.zeros(1, 2, 5, 6)).shape
-        torch.Size([1, 4, 5, 6])
+        taps: rows and columns of the cut kernel.
+        margin: pixels added left, right, above and below.
+        bias: add one.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, *, dilation: int = 1, strict: bool = False
+        self, in_channels: int, out_channels: int, taps: tuple[int, int], margin: tuple[int, ...], *, bias: bool
     ) -> None:
-        taps = (kernel // 2 + (not strict), kernel)
-        # Mask A marks the first convolution; what a later one adds before its gate comes with the class.
-        super().__init__(in_channels, out_channels, taps, dilation=dilation, bias=strict)
-        self.reach = kernel // 2 * dilation
-        self.margin = (self.reach, self.reach, self.reach, -dilation if strict else 0)
+        super().__init__(in_channels, out_channels, taps, bias=bias)
+        self.margin, self.reach = margin, margin[0]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, in_channels, h, w) to (n, out_channels, h, w)."""
@@ -46,32 +37,41 @@ class VerticalConv(nn.Conv2d):
         return self.weight.permute(0, 2, 3, 1).flatten(1).contiguous()
 
 
-class HorizontalConv(nn.Conv2d):
+class VerticalConv(MaskedConv):
+    """Convolution over the rows above, and over the own row too unless `strict` (mask A).
+
+    Args:
+        in_channels: channels in.
+        out_channels: channels out.
+        kernel: rows and columns of the uncut kernel, odd.
+        strict: leave the own row out. The strict one, which comes first, has a bias; what the others add before their
+            gates comes with the class.
+
+    Example:
+        >>> VerticalConv(2, 4, 3)(torch.zeros(1, 2, 5, 6)).shape
+        torch.Size([1, 4, 5, 6])
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, *, strict: bool = False) -> None:
+        reach = kernel // 2
+        margin = (reach, reach, reach, -1 if strict else 0)
+        super().__init__(in_channels, out_channels, (reach + (not strict), kernel), margin, bias=strict)
+
+
+class HorizontalConv(MaskedConv):
     """Convolution over the own row to the left, and over the own pixel too unless `strict` (mask A).
 
     Args:
         in_channels: channels in.
         out_channels: channels out.
         kernel: columns of the uncut kernel, odd.
-        dilation: columns from one tap to the next.
-        strict: leave the own pixel out.
+        strict: leave the own pixel out; the bias as in VerticalConv.
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, *, dilation: int = 1, strict: bool = False
-    ) -> None:
-        taps = (1, kernel // 2 + (not strict))
-        super().__init__(in_channels, out_channels, taps, dilation=(1, dilation), bias=strict)
-        self.reach, self.step = kernel // 2 * dilation, dilation
-        self.margin = (self.reach, -dilation if strict else 0, 0, 0)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (n, in_channels, h, w) to (n, out_channels, h, w)."""
-        return super().forward(F.pad(x, self.margin))
-
-    def matrix(self) -> Tensor:
-        """Return the weights as (out_channels, taps · in_channels), taps from left to right."""
-        return self.weight.squeeze(2).transpose(1, 2).flatten(1).contiguous()
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, *, strict: bool = False) -> None:
+        reach = kernel // 2
+        margin = (reach, -1 if strict else 0, 0, 0)
+        super().__init__(in_channels, out_channels, (1, reach + (not strict)), margin, bias=strict)
 
 
 class Pointwise(nn.Conv2d):
@@ -114,16 +114,15 @@ class GatedLayer(nn.Module):
     Args:
         width: channels of each stack.
         kernel: rows and columns of both convolutions, uncut.
-        dilation: of both.
         n_classes: classes, each with a bias of its own before the gates (equation 4); 0 for one bias for all.
         features: channels of the skip connection.
     """
 
-    def __init__(self, width: int, kernel: int, dilation: int, n_classes: int, features: int) -> None:
+    def __init__(self, width: int, kernel: int, n_classes: int, features: int) -> None:
         super().__init__()
         self.width = width
-        self.vertical = VerticalConv(width, 2 * width, kernel, dilation=dilation)
-        self.horizontal = HorizontalConv(width, 2 * width, kernel, dilation=dilation)
+        self.vertical = VerticalConv(width, 2 * width, kernel)
+        self.horizontal = HorizontalConv(width, 2 * width, kernel)
         self.link = nn.Conv2d(2 * width, 2 * width, 1, bias=False)
         self.out = nn.Conv2d(width, width + features, 1)
         # Not zero: gates that begin equal for all classes are slow to tell them apart.
@@ -152,7 +151,7 @@ class GatedStack(nn.Module):
     Args:
         shape: channels, height and width of the images.
         width: channels of each stack.
-        dilations: of the gated layers, one after the other.
+        n_layers: gated layers.
         kernel: rows and columns of their convolutions, odd.
         first_kernel: of the first convolutions, odd.
         n_classes: classes that it is conditioned on; 0 for none.
@@ -161,7 +160,7 @@ class GatedStack(nn.Module):
 
     Example:
         >>> sizes = {"width": 4, "kernel": 3, "first_kernel": 5, "templates": 2, "features": 6}
-        >>> stack = GatedStack((1, 8, 8), dilations=(1, 2), n_classes=0, **sizes)
+        >>> stack = GatedStack((1, 8, 8), n_layers=2, n_classes=0, **sizes)
         >>> stack(torch.zeros(2, 1, 8, 8), None).shape
         torch.Size([2, 6, 8, 8])
     """
@@ -173,7 +172,7 @@ class GatedStack(nn.Module):
         shape: tuple[int, int, int],
         *,
         width: int,
-        dilations: Sequence[int],
+        n_layers: int,
         kernel: int,
         first_kernel: int,
         n_classes: int,
@@ -190,7 +189,7 @@ class GatedStack(nn.Module):
         self.horizontal = HorizontalConv(channels + 3, width, first_kernel, strict=True)
         self.templates = nn.Parameter(torch.zeros(max(1, n_classes), templates, height, breadth))
         self.mix = nn.Conv2d(templates, 2 * width, 1, bias=False)
-        self.layers = nn.ModuleList(GatedLayer(width, kernel, dilation, n_classes, features) for dilation in dilations)
+        self.layers = nn.ModuleList(GatedLayer(width, kernel, n_classes, features) for _ in range(n_layers))
         self.apply(keep_variance)
 
     def expected(self, y: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -223,7 +222,7 @@ class PixelByPixel:
 
     Example:
         >>> sizes = {"width": 4, "kernel": 3, "first_kernel": 5, "templates": 2, "features": 6}
-        >>> stack = GatedStack((1, 8, 8), dilations=(1, 2), n_classes=0, **sizes)
+        >>> stack = GatedStack((1, 8, 8), n_layers=2, n_classes=0, **sizes)
         >>> walk = PixelByPixel(stack, torch.zeros(2, dtype=torch.long))
         >>> walk.begin_row(0)
         >>> walk.features().shape
@@ -280,7 +279,6 @@ class _LayerByPixel:
 
     def __init__(self, layer: GatedLayer, y: Tensor | None, n: int, height: int, breadth: int) -> None:
         self.reach, self.width, self.breadth = layer.vertical.reach, layer.width, breadth
-        self.step = layer.horizontal.step
         like = layer.bias
         self.above = like.new_zeros(self.reach + height, n, breadth + 2 * self.reach, self.width)
         self.left = like.new_zeros(n, self.reach + breadth, self.width)
@@ -292,8 +290,7 @@ class _LayerByPixel:
     def begin_row(self, row: int, v: Tensor) -> Tensor:
         """Take a row of the vertical stack, (n, w, width), and return the next layer's."""
         self.above[row + self.reach, :, self.reach : self.reach + self.breadth] = v
-        rows = self.above[row : row + self.reach + 1 : self.step]
-        lefts = range(0, 2 * self.reach + 1, self.step)
+        rows, lefts = self.above[row : row + self.reach + 1], range(2 * self.reach + 1)
         seen = torch.cat([above[:, left : left + self.breadth] for above in rows for left in lefts], dim=2)
         seen = F.linear(seen, self.vertical)
         self.given.copy_(F.linear(seen, self.link) + self.left_bias)
@@ -302,7 +299,7 @@ class _LayerByPixel:
     def pixel(self, h: Tensor, column: int) -> tuple[Tensor, Tensor]:
         """Take a pixel of the horizontal stack, (n, width); return the next layer's, and the skip connection."""
         self.left[:, column + self.reach] = h
-        seen = self.left[:, column : column + self.reach + 1 : self.step].flatten(1)
+        seen = self.left[:, column : column + self.reach + 1].flatten(1)
         gated = gate(torch.addmm(self.given[:, column], seen, self.horizontal))
         out = F.linear(gated, self.out, self.out_bias)
         return h + out[:, : self.width], out[:, self.width :]
