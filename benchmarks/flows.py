@@ -1,7 +1,7 @@
 """Steps of RealNVP and Glow beside those of zuko and normflows, of the same architecture, interleaved in one run.
 
     pip install zuko normflows
-    python benchmarks/flows.py [vectors] [realnvp] [glow] [--rounds 9] [--compile]
+    python benchmarks/flows.py [--races vectors realnvp glow] [--rounds 9] [--compile]
 
 Each contender does the same: forward, backward, and a step of fused AdamW on the same batch. The couplings have the
 same partitions, the same networks and as many parameters; on images ours have one coupling more, the learnt prior of
@@ -150,13 +150,13 @@ def race(title: str, contenders: dict[str, Step], rounds: int, steps: int) -> No
 def main() -> None:
     """Race the architectures asked for, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("races", nargs="*", choices=RACES)
+    parser.add_argument("--races", nargs="+", choices=RACES, default=RACES)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--compile", action="store_true", help="build our losses by torch.compile")
     options = parser.parse_args()
     torch.manual_seed(0)
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, compiled: {options.compile}")
-    for name in options.races or RACES:
+    for name in options.races:
         contenders = (
             vector_contenders(options.compile) if name == "vectors" else image_contenders(name, options.compile)
         )
