@@ -7,10 +7,10 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from simulacra.data.image_set import ImageSet
 from simulacra.metrics import METRICS
+from simulacra.metrics.likelihood import Likelihood
 from simulacra.plotting import png, sample_grid
 from simulacra.report.leaderboard import leaderboard
 from simulacra.report.page import (
@@ -19,11 +19,9 @@ from simulacra.report.page import (
     Latent,
     Picture,
     Report,
-    headline,
-    passport_sentence,
     render,
-    text,
 )
+from simulacra.report.sentences import headline, likelihood_sentence
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 PICTURE = png(sample_grid(ImageSet(np.zeros((1, 1, 4, 4), np.uint8)), columns=1))
@@ -72,10 +70,23 @@ def record(
     }
 
 
+DENSITY = Likelihood(bound=False, dequantisation="uniform", classes_summed_out=True).describe(50)
+BOUND = Likelihood(bound=True, binarisation="random").describe(1)
+
+
+def with_likelihood(record: dict, likelihood: dict) -> dict:
+    return record | {"passport": record["passport"] | {"likelihood": likelihood}}
+
+
 RECORDS = [
     record("floor", 0.5, "floor"),
-    record("vae", 5.0, elbo_bits_per_dim={"value": 1.388, "std": None}, parameters={"value": 1484304, "std": None}),
-    record("gmm", 20.0, bits_per_dim={"value": 1.921, "std": None}),
+    with_likelihood(
+        record("vae", 5.0, elbo_bits_per_dim={"value": 1.388, "std": None}, parameters={"value": 1484304, "std": None}),
+        BOUND,
+    ),
+    with_likelihood(
+        record("gmm", 20.0, bits_per_dim={"value": 1.921, "std": None}, nats={"value": 1043.9, "std": None}), DENSITY
+    ),
     record("noise", 1000.0, "noise"),
 ]
 
@@ -259,53 +270,18 @@ def test_family_that_is_not_comparable_is_noted_and_left_out_of_the_headline():
     assert "gan: not comparable" in Page(render(report)).text
 
 
-def test_headline_tells_rank_floor_noise_and_lead():
-    ranked, floor, noise, lead = headline(leaderboard(RECORDS))
-    assert ranked == "vae ranks first, with FD (classifier) 5.00 ± 0.10."
-    assert floor.endswith("score 0.50 ± 0.10: vae lies at 10 times that.")
-    assert noise == "Pure noise scores 1,000.00 ± 0.10, 200 times as much as vae."
-    assert lead == "Next comes gmm at 20.00 ± 0.10; the gap is more than twice the spread over sample seeds."
+def test_likelihoods_have_a_table_of_their_own_with_their_conditions():
+    words = Page(PAGE).text
+    table = words[words.index("How it was taken") : words.index("Samples", words.index("How it was taken"))]
+    assert "1,043.9" in table and "1,043.9" not in words.replace(table, "")
+    assert likelihood_sentence(DENSITY) in table and "floor" not in table
+    assert table.index("vae") < table.index("gmm")
 
 
-# Two spreads of 0.3 and 0.4 combine to 0.5; a gap counts from 1 on.
-@pytest.mark.parametrize(("second", "clear"), [(5.9, False), (6.1, True)])
-def test_a_lead_within_the_spread_is_no_clear_lead(second, clear):
-    records = [RECORDS[0], record("a", 5.0, std=0.3), record("b", second, std=0.4)]
-    assert headline(leaderboard(records))[-1].endswith("no clear winner.") is not clear
-
-
-def test_headline_says_less_where_it_knows_less():
-    without_spread = headline(leaderboard([RECORDS[0], record("a", 5.0, std=None), record("b", 6.0)]))
-    assert without_spread[-1] == "Next comes b at 6.00 ± 0.10."
-    negative_floor = headline(leaderboard([record("floor", -0.1, "floor"), record("a", 5.0)]))
-    assert negative_floor[-1].endswith("score −0.10 ± 0.10.")
-    below_floor = headline(leaderboard([record("floor", 3.0, "floor"), record("a", 2.0)]))
-    assert below_floor[-1].endswith("score 3.00 ± 0.10, 1.5 times as much as a.")
-
-
-def test_passport_reads_as_a_sentence():
-    assert passport_sentence(RECORDS[0]) == (
-        "1,000 images against 1,000 real ones (generated images with the test split), seen through classifier "
-        "features (test accuracy 96.7 %), over seeds 0, 1, 2."
-    )
+def test_page_without_likelihoods_does_not_speak_of_them():
+    records = [RECORDS[0], record("gan", 5.0)]
+    assert "Likelihoods" not in Page(render(make_report(records=records, leaderboard=leaderboard(records)))).text
 
 
 def test_every_metric_has_its_meaning():
     assert set(MEANINGS) == set(METRICS)
-
-
-@pytest.mark.parametrize(
-    ("value", "key", "expected"),
-    [
-        (None, "", "—"),
-        (True, "", "yes"),
-        (12345, "parameters", "12,345"),
-        (12345, "seed", "12345"),
-        ([1, 28, 28], "shape", "1, 28, 28"),
-        ([], "paths", "—"),
-        (94.72345, "seconds", "94.723"),
-        ("cpu", "device", "cpu"),
-    ],
-)
-def test_entries_of_records_read_as_they_should(value, key, expected):
-    assert text(value, key) == expected

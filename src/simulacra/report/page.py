@@ -1,6 +1,5 @@
 """The HTML report: one self-contained page that opens offline and asks nothing of the network."""
 
-import math
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,16 @@ import pandas as pd
 from simulacra.metrics import LIKELIHOODS, METRICS, NATS
 from simulacra.plotting import augmentation_figure, metric_chart, png
 from simulacra.report.leaderboard import ARROWS, MISSING, RANKED_BY, flatten, format_value, note, row_title
+from simulacra.report.sentences import (
+    compared,
+    headline,
+    likelihood_sentence,
+    passport_sentence,
+    percent,
+    points,
+    text,
+    verdicts_in_short,
+)
 
 MEANINGS = {
     "fd_classifier": "Distance between the Gaussians fitted to classifier features of real and generated images; "
@@ -29,10 +38,10 @@ MEANINGS = {
     "bits_per_dim_binary": "Negative log-likelihood, exact, of test images whose pixels were made 0 or 1.",
     "elbo_bits_per_dim_binary": "Upper bound on the negative log-likelihood of test images whose pixels were made 0 or "
     "1.",
-    "nats": "The same, summed over an image's dimensions, in nats.",
-    "elbo_nats": "The same bound, summed over an image's dimensions, in nats.",
-    "nats_binary": "The same, summed over an image's pixels, in nats, as papers on binarised digits give it.",
-    "elbo_nats_binary": "The same bound, summed over an image's pixels, in nats.",
+    "nats": "Bits/dim, summed over an image's dimensions, in nats.",
+    "elbo_nats": "The bound in bits/dim, summed over an image's dimensions, in nats.",
+    "nats_binary": "Bits/dim of binarised pixels, summed over an image, in nats, as papers give it.",
+    "elbo_nats_binary": "The bound of binarised pixels in bits/dim, summed over an image, in nats.",
     "class_accuracy": "Share of samples that the classifier takes for the class that was asked for; of real images, "
     "for their own.",
     "bayes_accuracy": "Share of test images whose class the family's own likelihood finds, by Bayes' rule.",
@@ -50,8 +59,9 @@ LATENT_TITLES = {
     "neighbour_agreement": "Nearest code is of the same class",
 }
 """Rows of the table of latent spaces, by metric key; what follows a dot in a key is the attribute concerned."""
+LIKELIHOOD_TABLE = (*LIKELIHOODS, *NATS, "bayes_accuracy")
+"""Metrics of the table of likelihoods; of these the leaderboard repeats only the bits per dimension."""
 VERDICT_TONES = {"helps": "good", "hurts": "bad"}
-CLEAR_GAP = 2.0
 
 
 @dataclass(frozen=True)
@@ -177,32 +187,6 @@ def render(report: Report) -> str:
     return environment.get_template("report.html.jinja").render(_context(report))
 
 
-def headline(table: pd.DataFrame) -> list[str]:
-    """Return in sentences which family ranks first, how far it is from floor and noise, and how clear its lead is."""
-    families = table[table["rank"].notna()]
-    if families.empty:
-        return ["No family could be ranked; the leaderboard's notes say why."]
-    best = families.iloc[0]
-    sentences = [f"{best['row']} ranks first, with {METRICS[RANKED_BY].title} {_scored(best)}."]
-    sentences += [_against(best, row) for _, row in table[table["role"] != "family"].iterrows() if _is_usable(row)]
-    if len(families) > 1:
-        sentences.append(_lead(best, families.iloc[1]))
-    return sentences
-
-
-def passport_sentence(record: Mapping[str, Any]) -> str:
-    """Return the conditions of a row's numbers in one sentence."""
-    passport = record["passport"]
-    extractor = passport["extractor"]
-    accuracy = extractor.get("test_accuracy")
-    seen_by = f"{extractor['name']} features" + (f" (test accuracy {100 * accuracy:.1f} %)" if accuracy else "")
-    seeds = ", ".join(map(str, passport["seeds"]))
-    return (
-        f"{passport['n_generated']:,} images against {passport['n_real']:,} real ones ({passport['compared']}), "
-        f"seen through {seen_by}, over seeds {seeds}."
-    )
-
-
 def data_uri(image: bytes) -> str:
     """Return a PNG as a data address."""
     return f"data:image/png;base64,{b64encode(image).decode()}"
@@ -213,25 +197,12 @@ def css_width(image: bytes) -> int:
     return int.from_bytes(image[16:20]) // 2
 
 
-def text(value: Any, key: str = "") -> str:
-    """Return a record's entry as a reader expects it; seeds are names, not counts, and get no thousands separators."""
-    if value is None:
-        return MISSING
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return str(value) if "seed" in key else f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:.5g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(text(entry, key) for entry in value) or MISSING
-    return str(value)
-
-
 def _context(report: Report) -> dict[str, Any]:
     """Return all that the template needs beside the report itself."""
     table = report.leaderboard
-    metrics = [metric for metric in METRICS if metric in table]
+    present = [metric for metric in METRICS if metric in table]
+    metrics = [metric for metric in present if metric not in LIKELIHOOD_TABLE or metric in LIKELIHOODS]
+    likelihoods = [metric for metric in present if metric in LIKELIHOOD_TABLE]
     places = {name: place for place, name in enumerate(table["row"])}
     ranked = bool(table["rank"].notna().any())
     families = sorted(report.families, key=lambda family: places.get(family.name, len(places)))
@@ -239,6 +210,8 @@ def _context(report: Report) -> dict[str, Any]:
         "report": report,
         "headline": headline(table),
         "metrics": [(metric, METRICS[metric], MEANINGS[metric]) for metric in metrics],
+        "likelihood_metrics": [(metric, METRICS[metric], MEANINGS[metric]) for metric in likelihoods],
+        "likelihoods": _likelihood_rows(report, likelihoods),
         "arrows": ARROWS,
         "rows": [_row(row, metrics) for _, row in table.iterrows()],
         "chart": png(metric_chart(table, RANKED_BY)) if ranked else None,
@@ -246,6 +219,7 @@ def _context(report: Report) -> dict[str, Any]:
         "families": families,
         "latent_rows": _latent_rows([family.latent for family in families if family.latent]),
         "verdicts": [_verdict(verdict) for verdict in report.verdicts],
+        "verdicts_in_short": verdicts_in_short(report.verdicts) if report.verdicts else "",
         "forest": png(augmentation_figure([dict(v) for v in report.verdicts])) if report.verdicts else None,
         "passports": [
             (row_title(record), record, passport_sentence(record))
@@ -269,6 +243,13 @@ def _row(row: "pd.Series[Any]", metrics: Sequence[str]) -> dict[str, Any]:
         "note": note(row),
         "cells": [_cell(row, metric) for metric in metrics],
     }
+
+
+def _likelihood_rows(report: Report, metrics: Sequence[str]) -> list[tuple[str, list[Cell], str]]:
+    """Return name, numbers and conditions of every family with a likelihood, in the leaderboard's order."""
+    taken = {record["row"]: record["passport"].get("likelihood") for record in report.records}
+    rows = [row for _, row in report.leaderboard.iterrows() if taken.get(row["row"])]
+    return [(row["row"], [_cell(row, key) for key in metrics], likelihood_sentence(taken[row["row"]])) for row in rows]
 
 
 def _cell(row: "pd.Series[Any]", metric: str) -> Cell:
@@ -309,80 +290,17 @@ def _latent_rows(spaces: Sequence[Latent]) -> list[tuple[str, list[str]]]:
 
 def _verdict(verdict: Mapping[str, Any]) -> dict[str, Any]:
     """Return one verdict as text."""
-    accuracies = [_percent(verdict.get(f"accuracy_{trained_on}")) for trained_on in ("real", "augmented", "all_real")]
+    accuracies = [percent(verdict.get(f"accuracy_{trained_on}")) for trained_on in ("real", "augmented", "all_real")]
     return {
         "family": verdict["family"],
         "verdict": verdict["verdict"],
         "tone": VERDICT_TONES.get(verdict["verdict"], ""),
         "sentence": verdict["reason"],
-        "compared": _compared(verdict) if verdict.get("difference") is not None else "",
+        "compared": compared(verdict) if verdict.get("difference") is not None else "",
         "accuracies": accuracies,
-        "difference": MISSING if verdict.get("difference") is None else _points(verdict["difference"]),
-        "interval": " to ".join(map(_points, verdict.get("interval") or ())) or MISSING,
+        "difference": MISSING if verdict.get("difference") is None else points(verdict["difference"]),
+        "interval": " to ".join(map(points, verdict.get("interval") or ())) or MISSING,
         "per_seed": [
-            (pair["seed"], _percent(pair["real"]), _percent(pair["augmented"]))
-            for pair in verdict.get("per_seed") or ()
+            (pair["seed"], percent(pair["real"]), percent(pair["augmented"])) for pair in verdict.get("per_seed") or ()
         ],
     }
-
-
-def _compared(verdict: Mapping[str, Any]) -> str:
-    """Return in one sentence what the verdict compares."""
-    data = verdict["generator_data"]
-    saw = {"scarce": "those scarce real images only", "train": "the whole training split"}.get(data, data)
-    real = sorted(verdict["real_per_class"].values())
-    a_class = f"{real[0]:,}" if real[0] == real[-1] else f"{real[0]:,} to {real[-1]:,}"
-    return (
-        f"The same classifier, {verdict['steps']:,} steps each: {a_class} real images a class, "
-        f"without and with {verdict['synthetic_per_class']:,} synthetic ones. The generator saw {saw}."
-    )
-
-
-def _scored(row: "pd.Series[Any]") -> str:
-    """Return the ranking metric of a row as text."""
-    return format_value(RANKED_BY, row[RANKED_BY], row[f"{RANKED_BY}_std"])
-
-
-def _is_usable(row: "pd.Series[Any]") -> bool:
-    """Tell whether a reference row may be held against the best family."""
-    return bool(row["comparable"]) and math.isfinite(row[RANKED_BY])
-
-
-def _against(best: "pd.Series[Any]", reference: "pd.Series[Any]") -> str:
-    """Return how the best family stands to a reference row, as a ratio where both are positive."""
-    what = {"floor": "Real images against other real images (the floor) score", "noise": "Pure noise scores"}
-    sentence = f"{what[reference['role']]} {_scored(reference)}"
-    ours, theirs = best[RANKED_BY], reference[RANKED_BY]
-    if min(ours, theirs) <= 0:
-        return f"{sentence}."
-    if ours >= theirs:
-        return f"{sentence}: {best['row']} lies at {_times(ours / theirs)} that."
-    return f"{sentence}, {_times(theirs / ours)} as much as {best['row']}."
-
-
-def _lead(best: "pd.Series[Any]", second: "pd.Series[Any]") -> str:
-    """Return whether the gap to the runner-up exceeds twice the combined spread over sample seeds."""
-    spreads = [best[f"{RANKED_BY}_std"], second[f"{RANKED_BY}_std"]]
-    sentence = f"Next comes {second['row']} at {_scored(second)}"
-    if not all(map(math.isfinite, spreads)):
-        return f"{sentence}."
-    clear = second[RANKED_BY] - best[RANKED_BY] > CLEAR_GAP * math.hypot(*spreads)
-    reading = "more than" if clear else "no more than"
-    return f"{sentence}; the gap is {reading} twice the spread over sample seeds" + (
-        "." if clear else ": no clear winner."
-    )
-
-
-def _times(ratio: float) -> str:
-    """Return a ratio in words; below ten the first decimal still says something."""
-    return f"{ratio:,.{1 if ratio < 10 else 0}f} times"
-
-
-def _percent(share: float | None) -> str:
-    """Return a share in percent, an em dash where there is none."""
-    return MISSING if share is None else f"{100 * share:.1f} %"
-
-
-def _points(share: float) -> str:
-    """Return a difference of shares in percentage points, signed."""
-    return f"{100 * share:+z.1f}".replace("-", "−")
