@@ -256,6 +256,14 @@ def test_page_without_latent_spaces_does_not_speak_of_them():
     assert "Latent space" not in Page(PAGE).text
 
 
+def test_flags_are_told_at_the_top_and_with_their_remedy_beside_the_training():
+    flag = {"name": "mode_collapse", "step": 1300, "symptom": f"samples {EVIL} repeat", "remedy": "use R1"}
+    families = [Family("gmm", PICTURE, flags=[flag]), Family("vae", PICTURE)]
+    words = Page(render(make_report(families=families))).text
+    assert f"gmm raised a flag while it was trained: samples {EVIL} repeat." in words and "vae raised" not in words
+    assert f"Step 1,300: samples {EVIL} repeat. Remedy: use R1." in words
+
+
 def test_figures_that_one_family_lacks_are_marked_in_the_table():
     other = Latent({"attribute_r2.thickness": 0.25}, {}, [], LATENT.map, "flow/latent_map.html")
     families = [Family("vae", PICTURE, latent=LATENT), Family("flow", PICTURE, latent=other)]

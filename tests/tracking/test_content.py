@@ -7,6 +7,13 @@ import pandas as pd
 from simulacra.tracking.content import artifact_place, content, split_inputs
 
 
+def test_flags_become_tags_and_the_last_look_numbers() -> None:
+    flag = {"name": "mode_collapse", "step": 300, "symptom": "samples repeat", "remedy": "R1"}
+    said = content("training_record", {"train_seconds": 2.0, "samples": {"near_duplicates": 0.9}, "flags": [flag]})
+    assert said.metrics == [("train_seconds", 2.0, 0), ("samples/near_duplicates", 0.9, 0)]
+    assert said.tags == {"flag.mode_collapse": "step 300: samples repeat"}
+
+
 def test_a_history_becomes_curves_with_steps() -> None:
     table = pd.DataFrame({"step": [1, 2], "split": "train", "name": "loss", "value": [0.5, 0.25]})
     assert content("history", table).metrics == [("train/loss", 0.5, 1), ("train/loss", 0.25, 2)]

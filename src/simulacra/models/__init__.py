@@ -22,7 +22,9 @@ class Family(NamedTuple):
 
 FAMILIES: dict[str, Family] = {
     "autoencoder": Family("Autoencoder", frozenset({"image"}), latent=True),
+    "diffusion": Family("Diffusion", frozenset({"image"})),
     "flow": Family("NormalizingFlow", frozenset({"image"}), latent=True),
+    "gan": Family("GAN", frozenset({"image"})),
     "gmm": Family("GaussianMixture", frozenset({"image"})),
     "naive_bayes": Family("NaiveBayes", frozenset({"image"})),
     "pixelcnn": Family("PixelCNN", frozenset({"image"})),

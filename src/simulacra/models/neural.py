@@ -1,9 +1,10 @@
 """What families that are trained by gradient share: networks built at fit, seeded training, weights as tensors."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy, deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 
 from simulacra.data.image_set import ImageSet
 from simulacra.models.base import GenerativeModel, ModelConfig
+from simulacra.sentinels.rules import GRACE, Sentinel, alarm
+from simulacra.sentinels.samples import SampleWatch
 from simulacra.training import distributed, loop
 from simulacra.training.config import TrainingConfig
-from simulacra.training.history import Callback, History
+from simulacra.training.history import LISTENER, Callback, History
 from simulacra.training.seeding import seeded
 from simulacra.training.trainable import Trainable
 
@@ -25,6 +28,8 @@ class NeuralModel(GenerativeModel):
     """
 
     network: Trainable
+    samples_while_training: ClassVar[bool] = True
+    """Whether the network's weights are all that `sample` needs, so that it can be watched while they are learnt."""
 
     @abstractmethod
     def build(self) -> Trainable:
@@ -45,6 +50,11 @@ class NeuralModel(GenerativeModel):
         Of several processes, callbacks hear the curves only once the training is over.
         """
         self.remember(train)
+        listener = LISTENER.get()
+        callbacks = [*callbacks, listener] if listener else callbacks
+        if distributed.here().world == 1:
+            sentinel = Sentinel(grace=round(GRACE * training.steps))
+            callbacks = [*callbacks, alarm(sentinel, self.name, callbacks)]
         options: dict[str, Any] = {"validation": validation, "seed": seed, "checkpoints": checkpoints}
         if training.processes * training.hosts > 1 and distributed.here().world == 1:
             tensors, history = distributed.run(
@@ -66,7 +76,20 @@ class NeuralModel(GenerativeModel):
             training: the budget.
             options: the rest of what the loop is told: validation, seed, checkpoints, callbacks.
         """
-        return loop.train(self.network, train, training, title=self.name, **options)
+        watch = self._watcher(train, training) if self.samples_while_training and training.watch_every else None
+        return loop.train(self.network, train, training, watch=watch, title=self.name, **options)
+
+    def _watcher(self, train: ImageSet, training: TrainingConfig) -> Callable[[], Mapping[str, float]]:
+        """Return a look at samples of the network as it is."""
+        beside = SampleWatch(train, n=training.watch_samples)
+
+        def look() -> Mapping[str, float]:
+            # Samplers work where their random numbers are made, on the CPU.
+            twin = copy(self)
+            twin.network = deepcopy(self.network).cpu()
+            return beside.look(twin.sample(beside.n, seed=0))
+
+        return look
 
     def n_parameters(self) -> int:
         """Count the trainable numbers."""

@@ -108,6 +108,7 @@ class Family:
         curves: PNG of its training curves; None where there are none.
         training: facts such as seconds, device, precision, parameters, seed; may be nested.
         config: the resolved configuration, YAML.
+        flags: what the sentinels raised: step, symptom and remedy.
         latent: its latent space; None for a family without codes.
     """
 
@@ -116,6 +117,7 @@ class Family:
     curves: bytes | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     config: str = ""
+    flags: Sequence[Mapping[str, Any]] = ()
     latent: Latent | None = None
 
 

@@ -74,12 +74,17 @@ def _record_content(name: str, data: Any) -> tuple[dict[str, float], dict[str, s
     if name == "verdict":
         results = {key: value for key, value in _numbers(data).items() if key in VERDICT_METRICS}
         return {f"augmentation/{key}": value for key, value in results.items()}, {"augmentation": data["verdict"]}
+    if name == "training_record":
+        raised = {f"flag.{flag['name']}": f"step {flag['step']}: {flag['symptom']}" for flag in data.get("flags", ())}
+        return _numbers(data) | _numbers(data.get("samples", {}), "samples/"), raised
     return _numbers(data), {}
 
 
-def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
+def _numbers(record: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     return {
-        key: value for key, value in record.items() if isinstance(value, int | float) and not isinstance(value, bool)
+        f"{prefix}{key}": value
+        for key, value in record.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
     }
 
 

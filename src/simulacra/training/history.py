@@ -1,6 +1,7 @@
 """The curves of one fit."""
 
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -8,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-Callback = Callable[[int, str, Mapping[str, float]], None]
-"""Called with (step, "train" or "validation", values) whenever a point of a curve is known."""
+Callback = Callable[[int, str, Mapping[str, float]], object]
+"""Called with (step, "train", "validation" or "samples", values) whenever a point of a curve is known."""
+
+LISTENER: ContextVar[Callback | None] = ContextVar("listener", default=None)
+"""Who hears the curves of a family that is fitted in this context, beside the callbacks that its caller gave."""
 
 
 @dataclass

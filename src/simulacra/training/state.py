@@ -34,7 +34,11 @@ class TrainingState:
         self.updates = module.updates()
         self.optimizers = {
             update.name: torch.optim.AdamW(
-                update.parameters, config.learning_rate, weight_decay=config.weight_decay, fused=True
+                update.parameters,
+                config.learning_rate,
+                betas=update.betas,
+                weight_decay=config.weight_decay,
+                fused=True,
             )
             for update in self.updates
         }

@@ -10,11 +10,24 @@ from simulacra.training.batches import Batch
 
 
 class Update(NamedTuple):
-    """One optimiser's part of a step: the loss it descends, and the parameters that it may move."""
+    """One optimiser's part of a step: the loss it descends, the parameters that it may move, and how far.
+
+    Args:
+        name: prefix of its curves; may be empty.
+        loss: of the step's batch.
+        parameters: which it moves.
+        every: steps from one move to the next. Each step has rows and noise of its own, so two updates that take
+            1 and 5 see five batches to one; the second has points on its curves only where it moves.
+        rate: its learning rate as a multiple of the training's.
+        betas: AdamW's decay of the first and the second moment.
+    """
 
     name: str
     loss: Callable[[Batch], dict[str, Tensor]]
     parameters: Sequence[nn.Parameter]
+    every: int = 1
+    rate: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.999)
 
 
 class Trainable(nn.Module, ABC):

@@ -55,7 +55,8 @@ def summarise_family(
         "verdict": verdict,
         "samples": _text(png(sample_grid(samples))),
         "curves": _text(png(training_curves(history))) if len(history) else None,
-        "training": {key: value for key, value in training_record.items() if key != "config"},
+        "training": {key: value for key, value in training_record.items() if key not in {"config", "flags"}},
+        "flags": training_record["flags"],
         "config": yaml.safe_dump(training_record["config"], sort_keys=False),
         "latent": _latent_summary(exploration, explored_images, latent_map),
     }
@@ -100,6 +101,7 @@ def write_report(
                     b64decode(summary["curves"]) if summary["curves"] else None,
                     summary["training"],
                     summary["config"],
+                    summary["flags"],
                     _latent(summary),
                 )
                 for summary in summaries
