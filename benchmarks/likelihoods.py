@@ -37,6 +37,8 @@ ROWS = {
     "gmm": Row("gmm", {}),
     "vae": Row("vae", {}),
     "naive_bayes": Row("naive_bayes", {}),
+    # The same independence, but densities of pixels as the mixture has them: what the law of a pixel alone is worth.
+    "naive_bayes: gaussian": Row("naive_bayes", {"features": "gaussian"}),
 }
 
 
