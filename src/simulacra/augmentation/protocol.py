@@ -26,7 +26,8 @@ def synthesiser(model: GenerativeModel, training: TrainingConfig, config: Augmen
     """
     # So short a training is not worth a checkpoint, nor the start of processes.
     alone = {"checkpoint_minutes": 0, "checkpoint_steps": 0, "processes": 1, "hosts": 1}
-    budget = training.model_copy(update=alone | {"steps": config.generator_steps})
+    batch_size = min(training.batch_size, config.generator_batch_size)
+    budget = training.model_copy(update=alone | {"steps": config.generator_steps, "batch_size": batch_size})
 
     def synthesise(scarce: ImageSet, classes: NDArray[np.int64], seed: int) -> ImageSet:
         if config.generator_data == "train":
