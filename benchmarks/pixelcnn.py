@@ -94,7 +94,7 @@ def compare_samplers(model: PixelCNN, stride: int) -> None:
         here = (slice(None), slice(None), slice(row, row + 1), slice(column, column + 1))
         seconds, features = timed(lambda x=x: net.stack(x, y))  # type: ignore[misc]
         naive.append(seconds)
-        logits = [net.head.logits(found[here], images[:, :0]) for found in (features, kept)]
+        logits = [net.head.logits(found[here], images[:, :0][here]) for found in (features, kept)]
         worst = max(worst, float((logits[0] - logits[1]).abs().max()))
         same &= torch.equal(net.head.draw(features[here], uniform[here], config.temperature), images[here])
     ratio = height * width * np.median(naive) / np.median(cached)

@@ -1,14 +1,18 @@
+from typing import Any, ClassVar
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from simulacra.augmentation.classifiers import ImageClassifier, fit_classifier, with_rotation_labels
 from simulacra.augmentation.config import AugmentationConfig, ClassifierConfig
-from simulacra.augmentation.protocol import draw_scarce, mix, run_trial, train_on_real
+from simulacra.augmentation.protocol import draw_scarce, mix, run_trial, synthesiser, train_on_real
 from simulacra.data.fabricate import fabricate_images
 from simulacra.data.image_set import ImageSet
 from simulacra.errors import SimulacraError
+from simulacra.models.vae import VAE, VAEConfig
 from simulacra.training.config import TrainingConfig
+from simulacra.training.history import History
 
 CLASSIFIER = ClassifierConfig(width=8, shift=0, training=TrainingConfig(steps=40, batch_size=32, learning_rate=5e-3))
 CONFIG = AugmentationConfig(images_per_class=4, synthetic_per_class=60, classifier=CLASSIFIER)
@@ -56,6 +60,27 @@ def test_the_generator_sees_the_scarce_set_of_the_pair_only() -> None:
     run_trial(TRAIN, TEST, train_on_real(TRAIN, TEST, quick, seed=7), quick, spy)
     assert seen == [(seed, draw_scarce(TRAIN, 4, seed).fingerprint()) for seed in range(7000, 7005)]
     assert len({fingerprint for _, fingerprint in seen}) == 5
+
+
+class Recording(VAE):
+    """A VAE that notes the budget of each of its trainings."""
+
+    budgets: ClassVar[list[TrainingConfig]] = []
+
+    def fit(self, train: ImageSet, *, training: TrainingConfig, **options: Any) -> History:
+        self.budgets.append(training)
+        return super().fit(train, training=training, **options)
+
+
+@pytest.mark.parametrize(("own", "expected"), [(64, 16), (8, 8)])
+def test_a_refitted_generator_has_the_trials_steps_and_batches_of_its_own_or_smaller(own: int, expected: int) -> None:
+    model = Recording(VAEConfig(latent_dim=2, width=4, levels=1))
+    config = CONFIG.model_copy(update={"generator_steps": 3, "generator_batch_size": 16})
+    synthesise = synthesiser(model, TrainingConfig(steps=999, batch_size=own), config)
+    samples = synthesise(draw_scarce(TRAIN, 10, 0), np.array([0, 2, 2]), 5)
+    assert samples.labels is not None and samples.labels.tolist() == [0, 2, 2]
+    budget = Recording.budgets.pop()
+    assert (budget.steps, budget.batch_size, budget.checkpoint_minutes) == (3, expected, 0)
 
 
 def test_scarce_sets_are_balanced_and_take_what_there_is() -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from scipy.stats import chisquare
 from torch import Tensor
 
@@ -173,3 +174,9 @@ def test_unlabelled_images_are_modelled_without_classes() -> None:
     model.fit(ImageSet(DATA.images), training=TrainingConfig(steps=3))
     assert model.log_likelihoods(DATA.images[:5], Noise(0)).shape == (5, 1)
     assert model.sample(2, seed=0).labels is None
+
+
+def test_dilations_that_would_leave_pixels_unseen_are_refused() -> None:
+    PixelCNNConfig(first_kernel=7, dilations=(3, 4))
+    with pytest.raises(ValidationError, match="a dilation of 4 is more than the 3 pixels"):
+        PixelCNNConfig(first_kernel=7, dilations=(4,))

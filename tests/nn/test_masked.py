@@ -27,10 +27,11 @@ def influences(output: Tensor, x: Tensor) -> Tensor:
     return gradient.abs().sum(dim=(0, 1)) > 0
 
 
-def test_a_pixel_depends_on_exactly_all_pixels_before_it() -> None:
+@pytest.mark.parametrize("dilations", [(1,), (1, 2)])
+def test_a_pixel_depends_on_exactly_all_pixels_before_it(dilations: tuple[int, ...]) -> None:
     """No blind spot, and nothing of the pixel itself or later."""
     x = images(2, 2, 6, 5).requires_grad_()
-    features = stack((2, 6, 5))(x, torch.tensor([0, 2]))
+    features = stack((2, 6, 5), dilations=dilations)(x, torch.tensor([0, 2]))
     before = torch.zeros(6, 5, dtype=torch.bool)
     for row in range(6):
         for column in range(5):
@@ -48,10 +49,23 @@ def test_kernels_see_what_their_mask_leaves(strict: bool) -> None:
     assert torch.equal(influences(HorizontalConv(1, 2, 5, strict=strict)(x)[:, :, 3, 3], x), horizontal)
 
 
+@pytest.mark.parametrize("strict", [True, False])
+def test_dilated_kernels_see_every_second_pixel(strict: bool) -> None:
+    x = images(1, 1, 7, 7).requires_grad_()
+    vertical, horizontal = torch.zeros(2, 7, 7, dtype=torch.bool)
+    vertical[1 : 3 + (not strict) : 2, 1:6:2] = True
+    horizontal[3, 1 : 3 + (not strict) : 2] = True
+    seen = VerticalConv(1, 2, 3, strict=strict, dilation=2)(x), HorizontalConv(1, 2, 3, strict=strict, dilation=2)(x)
+    assert torch.equal(influences(seen[0][:, :, 3, 3], x), vertical)
+    assert torch.equal(influences(seen[1][:, :, 3, 3], x), horizontal)
+
+
 @pytest.mark.parametrize(
     ("shape", "changes"),
     [
         ((1, 6, 5), {}),
+        ((1, 7, 9), {"dilations": (1, 2, 4)}),
+        ((2, 9, 6), {"dilations": (1, 3), "kernel": 5}),
         ((3, 4, 7), {"first_kernel": 7, "n_layers": 2}),
         ((1, 5, 5), {"kernel": 5, "first_kernel": 3, "n_layers": 3}),
         ((2, 3, 4), {"n_classes": 0, "n_layers": 1}),

@@ -33,5 +33,8 @@ class AugmentationConfig(BaseModel):
     generator_steps: int = Field(
         300, ge=1, description="optimiser steps of a generator that is refitted on a scarce set"
     )
+    generator_batch_size: int = Field(
+        32, ge=1, description="examples a step of it, at most: larger batches of so few images cost more, give no more"
+    )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="coverage of the interval of the difference")
     classifier: ClassifierConfig = Field(default_factory=ClassifierConfig, description="the user's classifier")

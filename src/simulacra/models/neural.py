@@ -16,7 +16,7 @@ from simulacra.sentinels.rules import GRACE, Sentinel, alarm
 from simulacra.sentinels.samples import SampleWatch
 from simulacra.training import distributed, loop
 from simulacra.training.config import TrainingConfig
-from simulacra.training.history import LISTENER, Callback, History
+from simulacra.training.history import Callback, History, overheard
 from simulacra.training.seeding import seeded
 from simulacra.training.trainable import Trainable
 
@@ -50,23 +50,24 @@ class NeuralModel(GenerativeModel):
         Of several processes, callbacks hear the curves only once the training is over.
         """
         self.remember(train)
-        listener = LISTENER.get()
-        callbacks = [*callbacks, listener] if listener else callbacks
-        if distributed.here().world == 1:
-            sentinel = Sentinel(grace=round(GRACE * training.steps))
-            callbacks = [*callbacks, alarm(sentinel, self.name, callbacks)]
         options: dict[str, Any] = {"validation": validation, "seed": seed, "checkpoints": checkpoints}
-        if training.processes * training.hosts > 1 and distributed.here().world == 1:
-            tensors, history = distributed.run(
-                _fit_share, (type(self), self.config, train, training, options), training
-            )
+        if distributed.here().world > 1:
+            return self._fit_here(train, training, **options)
+        with overheard(callbacks) as hearing:
+            hearing.append(alarm(Sentinel(grace=round(GRACE * training.steps)), self.name, [*hearing]))
+            if training.processes * training.hosts == 1:
+                return self._fit_here(train, training, callbacks=hearing, **options)
+            share = (type(self), self.config, train, training, options)
+            tensors, history = distributed.run(_fit_share, share, training)
             self.restore(tensors)
-            for callback in callbacks:
+            for callback in hearing:
                 history.replay(callback)
             return history
+
+    def _fit_here(self, train: ImageSet, training: TrainingConfig, *, seed: int, **options: Any) -> History:
         with seeded(seed):
             self.network = self.build()
-        return self.learn(train, training, callbacks=callbacks, **options)
+        return self.learn(train, training, seed=seed, **options)
 
     def learn(self, train: ImageSet, training: TrainingConfig, **options: Any) -> History:
         """Train the network through the shared loop and return its curves; a family with more to learn extends this.

@@ -3,12 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from itertools import cycle, islice
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -41,10 +42,25 @@ class PixelCNNConfig(ModelConfig):
     n_layers: int = Field(6, ge=1, description="gated layers")
     kernel: Literal[3, 5, 7] = Field(3, description="rows and columns of a gated layer's convolutions before the mask")
     first_kernel: Literal[3, 5, 7] = Field(7, description="the same of the first convolution")
+    dilations: tuple[PositiveInt, ...] = Field(
+        (1,), min_length=1, description="pixels between the taps of the layers' convolutions, taken in turn"
+    )
     templates: int = Field(8, ge=1, description="planes that a class has of its own, to say where its strokes lie")
     head_width: int = Field(64, ge=1, description="channels of the hidden layer between stacks and probabilities")
     conditional: bool = Field(True, description="model p(x | y) where the data carry classes")
     temperature: float = Field(1.0, gt=0, description="of sampling: 1 draws from the model, less keeps to its modes")
+
+    @model_validator(mode="after")
+    def _every_earlier_pixel_is_seen(self) -> Self:
+        reach = self.first_kernel // 2
+        for dilation in islice(cycle(self.dilations), self.n_layers):
+            if dilation > reach:
+                raise ValueError(
+                    f"a dilation of {dilation} is more than the {reach} pixels that the layers before it reach, and "
+                    "would leave pixels unseen; let dilations grow more slowly or raise first_kernel"
+                )
+            reach += dilation * (self.kernel // 2)
+        return self
 
 
 class Head(nn.Module, ABC):
@@ -215,6 +231,7 @@ class PixelCNNNetwork(Trainable):
             n_layers=config.n_layers,
             kernel=config.kernel,
             first_kernel=config.first_kernel,
+            dilations=config.dilations,
             n_classes=n_classes,
             templates=config.templates,
             features=config.head_width,

@@ -6,6 +6,9 @@ they see every earlier pixel, with no blind spot. Kernels are cut to what they m
 the same function at half the work.
 """
 
+from collections.abc import Sequence
+from itertools import cycle, islice
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,12 +23,20 @@ class MaskedConv(nn.Conv2d):
         taps: rows and columns of the cut kernel.
         margin: pixels added left, right, above and below.
         bias: add one.
+        dilation: pixels from one tap to the next (Yu & Koltun 2016, arXiv:1511.07122).
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, taps: tuple[int, int], margin: tuple[int, ...], *, bias: bool
+        self,
+        in_channels: int,
+        out_channels: int,
+        taps: tuple[int, int],
+        margin: tuple[int, ...],
+        *,
+        bias: bool,
+        dilation: int = 1,
     ) -> None:
-        super().__init__(in_channels, out_channels, taps, bias=bias)
+        super().__init__(in_channels, out_channels, taps, bias=bias, dilation=dilation)
         self.margin, self.reach = margin, margin[0]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,16 +57,21 @@ class VerticalConv(MaskedConv):
         kernel: rows and columns of the uncut kernel, odd.
         strict: leave the own row out. The strict one, which comes first, has a bias; what the others add before their
             gates comes with the class.
+        dilation: pixels from one tap to the next.
 
     Example:
         >>> VerticalConv(2, 4, 3)(torch.zeros(1, 2, 5, 6)).shape
         torch.Size([1, 4, 5, 6])
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, *, strict: bool = False) -> None:
-        reach = kernel // 2
-        margin = (reach, reach, reach, -1 if strict else 0)
-        super().__init__(in_channels, out_channels, (reach + (not strict), kernel), margin, bias=strict)
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, *, strict: bool = False, dilation: int = 1
+    ) -> None:
+        half, reach = kernel // 2, dilation * (kernel // 2)
+        margin = (reach, reach, reach, -dilation if strict else 0)
+        super().__init__(
+            in_channels, out_channels, (half + (not strict), kernel), margin, bias=strict, dilation=dilation
+        )
 
 
 class HorizontalConv(MaskedConv):
@@ -66,12 +82,15 @@ class HorizontalConv(MaskedConv):
         out_channels: channels out.
         kernel: columns of the uncut kernel, odd.
         strict: leave the own pixel out; the bias as in VerticalConv.
+        dilation: pixels from one tap to the next.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, *, strict: bool = False) -> None:
-        reach = kernel // 2
-        margin = (reach, -1 if strict else 0, 0, 0)
-        super().__init__(in_channels, out_channels, (1, reach + (not strict)), margin, bias=strict)
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, *, strict: bool = False, dilation: int = 1
+    ) -> None:
+        half, reach = kernel // 2, dilation * (kernel // 2)
+        margin = (reach, -dilation if strict else 0, 0, 0)
+        super().__init__(in_channels, out_channels, (1, half + (not strict)), margin, bias=strict, dilation=dilation)
 
 
 class Pointwise(nn.Conv2d):
@@ -116,13 +135,14 @@ class GatedLayer(nn.Module):
         kernel: rows and columns of both convolutions, uncut.
         n_classes: classes, each with a bias of its own before the gates (equation 4); 0 for one bias for all.
         features: channels of the skip connection.
+        dilation: pixels from one tap of the convolutions to the next.
     """
 
-    def __init__(self, width: int, kernel: int, n_classes: int, features: int) -> None:
+    def __init__(self, width: int, kernel: int, n_classes: int, features: int, dilation: int) -> None:
         super().__init__()
         self.width = width
-        self.vertical = VerticalConv(width, 2 * width, kernel)
-        self.horizontal = HorizontalConv(width, 2 * width, kernel)
+        self.vertical = VerticalConv(width, 2 * width, kernel, dilation=dilation)
+        self.horizontal = HorizontalConv(width, 2 * width, kernel, dilation=dilation)
         self.link = nn.Conv2d(2 * width, 2 * width, 1, bias=False)
         self.out = nn.Conv2d(width, width + features, 1)
         # Not zero: gates that begin equal for all classes are slow to tell them apart.
@@ -154,6 +174,8 @@ class GatedStack(nn.Module):
         n_layers: gated layers.
         kernel: rows and columns of their convolutions, odd.
         first_kernel: of the first convolutions, odd.
+        dilations: of the layers' convolutions, taken in turn. Growing ones let few layers see far; one beyond what the
+            layers before it reach would leave pixels unseen.
         n_classes: classes that it is conditioned on; 0 for none.
         templates: planes that say where a class, or any image without classes, has its strokes.
         features: channels out.
@@ -175,6 +197,7 @@ class GatedStack(nn.Module):
         n_layers: int,
         kernel: int,
         first_kernel: int,
+        dilations: Sequence[int] = (1,),
         n_classes: int,
         templates: int,
         features: int,
@@ -189,7 +212,9 @@ class GatedStack(nn.Module):
         self.horizontal = HorizontalConv(channels + 3, width, first_kernel, strict=True)
         self.templates = nn.Parameter(torch.zeros(max(1, n_classes), templates, height, breadth))
         self.mix = nn.Conv2d(templates, 2 * width, 1, bias=False)
-        self.layers = nn.ModuleList(GatedLayer(width, kernel, n_classes, features) for _ in range(n_layers))
+        self.layers = nn.ModuleList(
+            GatedLayer(width, kernel, n_classes, features, dilation) for dilation in islice(cycle(dilations), n_layers)
+        )
         self.apply(keep_variance)
 
     def expected(self, y: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -279,6 +304,7 @@ class _LayerByPixel:
 
     def __init__(self, layer: GatedLayer, y: Tensor | None, n: int, height: int, breadth: int) -> None:
         self.reach, self.width, self.breadth = layer.vertical.reach, layer.width, breadth
+        self.dilation = layer.vertical.dilation[0]
         like = layer.bias
         self.above = like.new_zeros(self.reach + height, n, breadth + 2 * self.reach, self.width)
         self.left = like.new_zeros(n, self.reach + breadth, self.width)
@@ -290,7 +316,8 @@ class _LayerByPixel:
     def begin_row(self, row: int, v: Tensor) -> Tensor:
         """Take a row of the vertical stack, (n, w, width), and return the next layer's."""
         self.above[row + self.reach, :, self.reach : self.reach + self.breadth] = v
-        rows, lefts = self.above[row : row + self.reach + 1], range(2 * self.reach + 1)
+        rows = self.above[row : row + self.reach + 1 : self.dilation]
+        lefts = range(0, 2 * self.reach + 1, self.dilation)
         seen = torch.cat([above[:, left : left + self.breadth] for above in rows for left in lefts], dim=2)
         seen = F.linear(seen, self.vertical)
         self.given.copy_(F.linear(seen, self.link) + self.left_bias)
@@ -299,7 +326,7 @@ class _LayerByPixel:
     def pixel(self, h: Tensor, column: int) -> tuple[Tensor, Tensor]:
         """Take a pixel of the horizontal stack, (n, width); return the next layer's, and the skip connection."""
         self.left[:, column + self.reach] = h
-        seen = self.left[:, column : column + self.reach + 1].flatten(1)
+        seen = self.left[:, column : column + self.reach + 1 : self.dilation].flatten(1)
         gated = gate(torch.addmm(self.given[:, column], seen, self.horizontal))
         out = F.linear(gated, self.out, self.out_bias)
         return h + out[:, : self.width], out[:, self.width :]

@@ -1,6 +1,7 @@
 """The curves of one fit."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -14,6 +15,16 @@ Callback = Callable[[int, str, Mapping[str, float]], object]
 
 LISTENER: ContextVar[Callback | None] = ContextVar("listener", default=None)
 """Who hears the curves of a family that is fitted in this context, beside the callbacks that its caller gave."""
+
+
+@contextmanager
+def overheard(callbacks: Sequence[Callback]) -> Iterator[list[Callback]]:
+    """Lend the callbacks together with the context's listener, who hears of no training inside this one by itself."""
+    listener, token = LISTENER.get(), LISTENER.set(None)
+    try:
+        yield [*callbacks, listener] if listener else [*callbacks]
+    finally:
+        LISTENER.reset(token)
 
 
 @dataclass
