@@ -56,7 +56,8 @@ def summarise_family(
         "samples": _text(png(sample_grid(samples))),
         "curves": _text(png(training_curves(history))) if len(history) else None,
         "training": {key: value for key, value in training_record.items() if key not in {"config", "flags"}},
-        "flags": training_record["flags"],
+        # A model that was fitted before there were flags has none.
+        "flags": training_record.get("flags", []),
         "config": yaml.safe_dump(training_record["config"], sort_keys=False),
         "latent": _latent_summary(exploration, explored_images, latent_map),
     }
