@@ -19,6 +19,7 @@ from simulacra.diffusion.samplers import (
     final,
     heun,
     midpoint,
+    sde_dpm_solver,
 )
 from simulacra.diffusion.schedules import Level, noised
 
@@ -131,6 +132,7 @@ def assert_is_the_data(x: Tensor, tolerance: float) -> None:
 SAMPLERS = {
     **{name: lambda *given, sampler=sampler: sampler(*given) for name, sampler in DETERMINISTIC.items()},
     "ancestral": lambda *given: ancestral(*given, normal=normal_from(1)),
+    "sde_dpm_solver": lambda *given: sde_dpm_solver(*given, normal=normal_from(1)),
     **{f"ddim {eta}": lambda *given, eta=eta: ddim(*given, normal=normal_from(1), eta=eta) for eta in (0.0, 0.5, 1.0)},
 }
 
@@ -141,6 +143,30 @@ def test_every_sampler_ends_at_the_data_s_mean_and_covariance(name: str, formula
     levels = FORMULATIONS[formulation].levels(400)
     x = levels[0].sigma * normal_from(0)(20_000, 2)
     assert_is_the_data(final(x, SAMPLERS[name](denoise, x, levels)), tolerance=0.02)
+
+
+def test_sde_dpm_solver_is_its_equation() -> None:
+    levels = [DDPM(timesteps=100).at(torch.tensor(time)) for time in (90, 60, 20)]
+    start, noise = normal_from(0)(5, 2), normal_from(1)
+    first, second = [state.x for state in sde_dpm_solver(denoise, start, levels, normal=noise)]
+    noise, estimates = normal_from(1), [denoise(start, levels[0]), denoise(first, levels[1])]
+    h = [float(then.log_snr_half - now.log_snr_half) for now, then in pairwise(levels)]
+    middle = [estimates[0], estimates[1] + h[1] / (2 * h[0]) * (estimates[1] - estimates[0])]
+    for k, (x, found) in enumerate([(start, first), (first, second)]):
+        sigma, sigma_then, alpha_then = levels[k].sigma, levels[k + 1].sigma, levels[k + 1].alpha
+        expected = sigma_then / sigma * math.exp(-h[k]) * x + alpha_then * (1 - math.exp(-2 * h[k])) * middle[k]
+        expected += sigma_then * math.sqrt(1 - math.exp(-2 * h[k])) * noise(5, 2)
+        torch.testing.assert_close(found, expected)
+
+
+def test_sde_dpm_solver_needs_fewer_steps_than_ancestral_sampling() -> None:
+    levels = FlowMatching().levels(20)
+    x = normal_from(0)(100_000, 2)
+    errors = {}
+    for name in ("ancestral", "sde_dpm_solver"):
+        found = torch.cov(final(x, SAMPLERS[name](denoise, x, levels)).T)
+        errors[name] = float((found - torch.diag(VARIANCES)).abs().max())
+    assert errors["sde_dpm_solver"] < errors["ancestral"] / 2
 
 
 @pytest.mark.parametrize("formulation", FORMULATIONS)
@@ -231,7 +257,7 @@ def counted(calls: list[Level]) -> Denoise:
 
 
 @pytest.mark.parametrize(
-    ("name", "calls_a_step"), [("euler", 1), ("dpm_solver", 1), ("ancestral", 1), ("ddim 0.5", 1), ("heun", 2)]
+    ("name", "calls_a_step"), [("euler", 1), ("dpm_solver", 1), ("ancestral", 1), ("sde_dpm_solver", 1), ("ddim 0.5", 1), ("heun", 2)]
 )
 def test_every_step_can_be_watched_and_costs_what_is_said(name: str, calls_a_step: int) -> None:
     levels, calls = EDM().levels(6), list[Level]()

@@ -25,7 +25,7 @@ SMALL = {"width": 8, "heads": 2, "timesteps": 50, "sampler_steps": 6, "autoencod
 LATENT = SMALL | {"space": "latent", "autoencoder": VAEConfig(conditional=False, width=8, latent_dim=4)}
 BUDGET = TrainingConfig(steps=12, batch_size=32, ema_decay=0.9)
 FORMULATIONS = ["ddpm", "flow_matching", "edm"]
-SAMPLERS = ["ancestral", "ddim", "euler", "heun", "midpoint", "dpm_solver"]
+SAMPLERS = ["ancestral", "ddim", "euler", "heun", "midpoint", "dpm_solver", "sde_dpm_solver"]
 
 
 def fitted(data: ImageSet = DATA, training: TrainingConfig = BUDGET, **config: Any) -> Diffusion:

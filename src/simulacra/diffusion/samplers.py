@@ -162,18 +162,44 @@ def dpm_solver(denoise: Denoise, x: Tensor, levels: Sequence[Level]) -> Iterator
         x: the state at the first level, (n, …).
         levels: from noisy to clean.
     """
-    before: tuple[Level, Tensor] | None = None
+    before = None
     for now, then in pairwise(levels):
         x0 = denoise(x, now)
-        best = x0
-        if before and then.sigma:
-            h, h_before = then.log_snr_half - now.log_snr_half, now.log_snr_half - before[0].log_snr_half
-            best = x0 + h / (2 * h_before) * (x0 - before[1])
+        ahead = _midway(x0, before, now, then)
         # −α (e^{−h} − 1), written so that it is finite where α or σ is 0.
-        x = then.sigma / now.sigma * x + (then.alpha - then.sigma * now.alpha / now.sigma) * best
+        x = then.sigma / now.sigma * x + (then.alpha - then.sigma * now.alpha / now.sigma) * ahead
         before = now, x0
         yield State(x, then, x0)
 
 
+def sde_dpm_solver(denoise: Denoise, x: Tensor, levels: Sequence[Level], *, normal: Normal) -> Iterator[State]:
+    """Draw each state as `ancestral` does, from an estimate of x₀ in the middle of the step: SDE-DPM-Solver++(2M).
+
+    Fresh noise lets later steps mend what earlier ones got wrong, and few steps do.
+
+    Source: Lu et al. (2022), arXiv:2211.01095.
+
+    Args:
+        denoise: gives x̂₀.
+        x: the state at the first level, (n, …).
+        levels: from noisy to clean.
+        normal: where the steps' noise is drawn from.
+    """
+    before = None
+    for now, then in pairwise(levels):
+        x0 = denoise(x, now)
+        x = drawn_back(x, _midway(x0, before, now, then), now, then, normal(*x.shape))
+        before = now, x0
+        yield State(x, then, x0)
+
+
+def _midway(x0: Tensor, before: tuple[Level, Tensor] | None, now: Level, then: Level) -> Tensor:
+    """Return the estimate in the middle of a step in λ, on the line through this estimate and the one before it."""
+    if before is None or not then.sigma:
+        return x0
+    h, h_before = then.log_snr_half - now.log_snr_half, now.log_snr_half - before[0].log_snr_half
+    return x0 + h / (2 * h_before) * (x0 - before[1])
+
+
 DETERMINISTIC: dict[str, Sampler] = {"euler": euler, "heun": heun, "midpoint": midpoint, "dpm_solver": dpm_solver}
-"""Those that need no noise but the first state's. The others are `ancestral` and `ddim`."""
+"""Those that need no noise but the first state's. The others are `ancestral`, `ddim` and `sde_dpm_solver`."""

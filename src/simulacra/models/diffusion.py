@@ -57,8 +57,8 @@ class DiffusionConfig(ModelConfig):
     optimal_transport: bool = Field(
         True, description="pair images and noise of a batch at least cost, class by class; for flow_matching"
     )
-    sampler: Literal["ancestral", "ddim", "euler", "heun", "midpoint", "dpm_solver"] = Field(
-        "dpm_solver", description="how noise is undone; any goes with any formulation"
+    sampler: Literal["ancestral", "ddim", "euler", "heun", "midpoint", "dpm_solver", "sde_dpm_solver"] = Field(
+        "sde_dpm_solver", description="how noise is undone; any goes with any formulation"
     )
     sampler_steps: int = Field(
         20, ge=1, description="steps of the sampler; heun and midpoint evaluate the network twice a step"
@@ -363,6 +363,8 @@ class Diffusion(NeuralModel):
         """
         if self.config.sampler == "ancestral":
             return samplers.ancestral(denoise, x, levels, normal=normal)
+        if self.config.sampler == "sde_dpm_solver":
+            return samplers.sde_dpm_solver(denoise, x, levels, normal=normal)
         if self.config.sampler == "ddim":
             return samplers.ddim(denoise, x, levels, normal=normal, eta=self.config.eta)
         return DETERMINISTIC[self.config.sampler](denoise, x, levels)

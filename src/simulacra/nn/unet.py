@@ -169,6 +169,8 @@ class UNet(nn.Module):
         told = self.told(clock, condition)
         with torch.autocast(x.device.type, enabled=False):
             h = self.stem(F.pixel_unshuffle(with_fine_detail(padded, self.detail), self.patch))
+        if torch.is_autocast_enabled(x.device.type):
+            h = h.to(torch.get_autocast_dtype(x.device.type))
         h = self.body(h, told)
         with torch.autocast(x.device.type, enabled=False):
             out: Tensor = F.pixel_shuffle(self.head(F.silu(self.norm(h.float()))), self.patch)
