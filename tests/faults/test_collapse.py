@@ -49,7 +49,9 @@ class Seen(Exception):
     """A flag was raised, or is overdue."""
 
 
-def flags(model: GAN, data: ImageSet, training: TrainingConfig, seed: int, kind: str = "", at: int = 0) -> dict[str, int]:
+def flags(
+    model: GAN, data: ImageSet, training: TrainingConfig, seed: int, kind: str = "", at: int = 0
+) -> dict[str, int]:
     """Train, collapse after step `at` where a kind is given, and return the step of each flag."""
     raised: dict[str, int] = {}
 

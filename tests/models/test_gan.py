@@ -3,10 +3,12 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -303,7 +305,9 @@ def test_two_processes_of_which_one_is_killed_between_two_turns_of_the_generator
     done = run_script(KILLED, tmp_path, str(tmp_path))
     whole, killed = map(json.loads, done.stdout.splitlines())
     steps = re.findall(r"goes on from step (\d+)", done.stderr)
-    assert steps and any(int(step) % 3 for step in steps), "each checkpoint but every third lies within a cycle of three"
+    assert steps and any(int(step) % 3 for step in steps), (
+        "each checkpoint but every third lies within a cycle of three"
+    )
     assert killed == whole
 
 
@@ -320,6 +324,22 @@ def run_script(code: str, folder: Path, *arguments: str) -> subprocess.Completed
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done
+
+
+@pytest.mark.slow
+def test_samples_of_the_generator_in_keras_reach_the_leaderboard(
+    fresh_project: Path, kedro: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    pytest.importorskip("keras")
+    (fresh_project / "conf/test/experiments.yml").write_text("mnist:\n  families: [gan]\n")
+    kedro(
+        fresh_project, "run", "--env", "test", "--namespaces", "mnist", "--params", "gan.model.architecture=keras_mlp"
+    )
+    (record,) = fresh_project.rglob("gan/training.json")
+    assert json.loads(record.read_text())["config"]["model"]["architecture"] == "keras_mlp"
+    (table,) = fresh_project.rglob("leaderboard.csv")
+    rows = pd.read_csv(table).set_index("row")
+    assert np.isfinite(rows.loc["gan", "fd_classifier"])
 
 
 def test_keras_in_several_processes_is_refused_before_the_training() -> None:

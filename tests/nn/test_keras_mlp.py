@@ -44,9 +44,7 @@ print(json.dumps({
 
 
 @pytest.mark.parametrize("settings", [None, {"backend": "tensorflow", "floatx": "float16"}])
-def test_keras_s_own_configuration_is_neither_read_nor_written(
-    settings: dict[str, str] | None, tmp_path: Path
-) -> None:
+def test_keras_s_own_configuration_is_neither_read_nor_written(settings: dict[str, str] | None, tmp_path: Path) -> None:
     pytest.importorskip("keras")
     if settings:
         (tmp_path / ".keras").mkdir()
