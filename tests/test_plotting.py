@@ -164,6 +164,12 @@ def test_curves_hold_the_points_of_both_splits():
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["train", "validation"]
 
 
+def test_looks_at_samples_have_panels_that_say_what_is_usual():
+    (axis,) = training_curves(history(samples_relative_kinds=[0.9, 1.0])).axes
+    assert axis.lines[0].get_ydata().tolist() == [0.9, 1.0]
+    assert axis.get_title(loc="left") == "samples: kinds (real: 1)"
+
+
 def test_many_points_are_drawn_pale_under_a_steadier_line():
     noise = np.random.default_rng(0).normal(size=1000)
     (axis,) = training_curves(history(train_loss=noise.tolist())).axes

@@ -36,6 +36,11 @@ SMOOTHED_SHARE = 0.02
 PANELS_PER_ROW = 4
 WIDEST_LINEAR_SPAN = 30
 STEP_TITLES = {"bic": "components", "aic": "components"}
+CURVE_TITLES = {
+    "near_duplicates": "samples: share of near copies",
+    "relative_coverage": "samples: coverage (real: 1)",
+    "relative_kinds": "samples: kinds (real: 1)",
+}
 
 # Ten hues that stay apart, most of them Okabe and Ito's; more classes than ten take the next shape.
 CLASS_COLOURS: tuple[str, ...] = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
@@ -404,11 +409,11 @@ def _curve_panel(axis: "Axes", name: str, curves: "DataFrame") -> None:
     from matplotlib.ticker import MaxNLocator
 
     finite = curves[np.isfinite(curves["value"].astype(float))].sort_values("step", kind="stable")
-    for split, colour, order in (("train", ACCENT, 2), ("validation", CONTRAST, 3)):
+    for split, colour, order in (("train", ACCENT, 2), ("validation", CONTRAST, 3), ("samples", ACCENT, 2)):
         curve = finite[finite["split"] == split].set_index("step")["value"].astype(float)
         if len(curve):
             _curve(axis, curve, split, colour, order)
-    axis.set_title(name.replace("_", " "), loc="left", fontsize=9, color=INK, parse_math=False)
+    axis.set_title(CURVE_TITLES.get(name, name.replace("_", " ")), loc="left", fontsize=9, color=INK, parse_math=False)
     axis.yaxis.get_offset_text().set(size=8, color=MUTED)
     axis.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axis.set_xlabel(STEP_TITLES.get(name, "step"), fontsize=8, color=MUTED)

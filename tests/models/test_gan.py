@@ -1,10 +1,14 @@
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -256,10 +260,62 @@ if __name__ == "__main__":
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["mlp", "dcgan", "resnet"])
 def test_two_processes_play_the_game_that_one_plays(architecture: str, tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(SHARED)
+    done = run_script(SHARED, tmp_path, architecture)
+    one, two = json.loads(done.stdout.splitlines()[-1]).values()
+    assert len(one) == 40
+    assert two[:12] == pytest.approx(one[:12], rel=1e-4, abs=1e-5)
+    assert two == pytest.approx(one, rel=2e-2, abs=1e-3)
+
+
+KILLED = """
+import json, logging, multiprocessing, os, signal, sys, threading, time
+from pathlib import Path
+
+def kill(folder):
+    while not list(folder.glob("step-*")):
+        time.sleep(0.005)
+    os.kill(max(child.pid for child in multiprocessing.active_children()), signal.SIGKILL)
+
+def main():
+    from simulacra.data.fabricate import fabricate_images
+    from simulacra.models.gan import GAN, GANConfig
+    from simulacra.training.config import TrainingConfig
+
+    logging.basicConfig(level=logging.INFO)
+    data = fabricate_images(n=240, size=8, channels=1, n_classes=2, seed=0)
+    for name in ("whole", "killed"):
+        options = {"n_critic": 3, "spectral_norm": True, "r1": 0.1, "diffaug": ["translation"]}
+        model = GAN(GANConfig(width=4, latent_dim=4, **options))
+        training = TrainingConfig(steps=100, batch_size=32, log_every=1, processes=2, precision="fp32",
+                                  ema_decay=0.9, checkpoint_steps=10, watch_every=7, watch_samples=20)
+        if name == "killed":
+            threading.Thread(target=kill, args=(Path(sys.argv[1]) / name,), daemon=True).start()
+        history = model.fit(data, validation=data, training=training, seed=0, checkpoints=Path(sys.argv[1]) / name)
+        print(json.dumps([model.fingerprint(), history.points]), flush=True)
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_of_which_one_is_killed_between_two_turns_of_the_generator_end_bit_for_bit(
+    tmp_path: Path,
+) -> None:
+    done = run_script(KILLED, tmp_path, str(tmp_path))
+    whole, killed = map(json.loads, done.stdout.splitlines())
+    steps = re.findall(r"goes on from step (\d+)", done.stderr)
+    assert steps and any(int(step) % 3 for step in steps), (
+        "each checkpoint but every third lies within a cycle of three"
+    )
+    assert killed == whole
+
+
+def run_script(code: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    script = folder / "script.py"
+    script.write_text(code)
     done = subprocess.run(
-        [sys.executable, str(script), architecture],
+        [sys.executable, str(script), *arguments],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         check=False,
         capture_output=True,
@@ -267,10 +323,55 @@ def test_two_processes_play_the_game_that_one_plays(architecture: str, tmp_path:
         timeout=200,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    one, two = json.loads(done.stdout.splitlines()[-1]).values()
-    assert len(one) == 40
-    assert two[:12] == pytest.approx(one[:12], rel=1e-4, abs=1e-5)
-    assert two == pytest.approx(one, rel=2e-2, abs=1e-3)
+    return done
+
+
+@pytest.mark.slow
+def test_samples_of_the_generator_in_keras_reach_the_leaderboard(
+    fresh_project: Path, kedro: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    pytest.importorskip("keras")
+    (fresh_project / "conf/test/experiments.yml").write_text("mnist:\n  families: [gan]\n")
+    kedro(
+        fresh_project, "run", "--env", "test", "--namespaces", "mnist", "--params", "gan.model.architecture=keras_mlp"
+    )
+    (record,) = fresh_project.rglob("gan/training.json")
+    assert json.loads(record.read_text())["config"]["model"]["architecture"] == "keras_mlp"
+    (table,) = fresh_project.rglob("leaderboard.csv")
+    rows = pd.read_csv(table).set_index("row")
+    assert np.isfinite(rows.loc["gan", "fd_classifier"])
+
+
+def test_keras_in_several_processes_is_refused_before_the_training() -> None:
+    model = GAN(GANConfig(architecture="keras_mlp"))
+    with pytest.raises(SimulacraError, match=r"keras_mlp trains in one process only.*set gan.training.processes"):
+        model.fit(DATA, training=SHORT.model_copy(update={"processes": 2}), seed=0)
+
+
+def test_looks_at_samples_are_at_the_generator_s_own_weights() -> None:
+    seen: list[str] = []
+
+    class Watched(GAN):
+        def sample(self, n: int, **options: Any) -> ImageSet:
+            samples = super().sample(n, **options)
+            seen.append(samples.fingerprint())
+            return samples
+
+    def watched(**changes: object) -> list[str]:
+        seen.clear()
+        training = SHORT.model_copy(update={"watch_every": 6, "watch_samples": 20, **changes})
+        Watched(config()).fit(DATA, training=training, seed=0)
+        return seen[:]
+
+    assert len(watched()) == 2 and watched() == watched(ema_decay=0.0)
+
+
+def test_only_the_generator_is_averaged() -> None:
+    plain, averaged = fit(SHORT.model_copy(update={"ema_decay": 0.0}))[0], fit(SHORT)[0]
+    own, mean = plain.network.state_dict(), averaged.network.state_dict()
+    for key, value in own.items():
+        assert torch.equal(value, mean[key]) or key.startswith("generator."), key
+    assert not torch.equal(own["generator.body.stem.0.weight"], mean["generator.body.stem.0.weight"])
 
 
 @pytest.mark.slow

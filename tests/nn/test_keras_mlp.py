@@ -1,7 +1,9 @@
+import json
 import os
 import subprocess
 import sys
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +25,54 @@ try:
 except SimulacraError as error:
     print(error)
 """
+
+
+ELSEWHERE = """
+import json, os, sys
+from pathlib import Path
+from simulacra.nn.keras_mlp import KerasMlpGenerator
+import torch
+generator = KerasMlpGenerator(4, (1, 4, 4))
+import keras
+image = generator(torch.zeros(2, 4))
+print(json.dumps({
+    "backend": keras.backend.backend(), "dtype": str(image.dtype),
+    "environment": {name: value for name, value in os.environ.items() if name in ("KERAS_BACKEND", "KERAS_HOME")},
+    "home": sorted(str(path.relative_to(Path.home())) for path in Path.home().rglob("*keras*")),
+}))
+"""
+
+
+@pytest.mark.parametrize("settings", [None, {"backend": "tensorflow", "floatx": "float16"}])
+def test_keras_s_own_configuration_is_neither_read_nor_written(settings: dict[str, str] | None, tmp_path: Path) -> None:
+    pytest.importorskip("keras")
+    if settings:
+        (tmp_path / ".keras").mkdir()
+        (tmp_path / ".keras/keras.json").write_text(json.dumps(settings))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("KERAS")}
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE],
+        env=environment | {"HOME": str(tmp_path), "KERAS_BACKEND": "tensorflow"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    assert (found["backend"], found["dtype"]) == ("torch", "torch.float32")
+    assert found["environment"] == {"KERAS_BACKEND": "tensorflow"}, "the user's own is put back"
+    assert found["home"] == ([".keras", ".keras/keras.json"] if settings else [])
+
+
+def test_keras_s_global_policy_does_not_change_the_generator() -> None:
+    keras = pytest.importorskip("keras")
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        generator = made()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert {parameter.dtype for parameter in generator.parameters()} == {torch.float32}
+    assert generator(torch.zeros(2, 64)).dtype == torch.float32
 
 
 def made(seed: int = 0) -> KerasMlpGenerator:

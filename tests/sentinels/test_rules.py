@@ -1,3 +1,4 @@
+import re
 from collections.abc import Mapping
 
 import pytest
@@ -35,7 +36,7 @@ def test_the_beginning_is_not_judged_by_samples() -> None:
 @pytest.mark.parametrize(
     ("values", "name"),
     [
-        ({"discriminator_win_rate": 1.0, "win_rate": 1.0}, "discriminator_wins"),
+        ({"discriminator_win_rate": 1.0}, "discriminator_wins"),
         ({"generator_gradient_norm": 1e-9, "discriminator_gradient_norm": 1.0}, "gradients_vanish"),
         ({"gradient_norm": 1e6}, "gradients_explode"),
         ({"gradient_norm": float("nan")}, "gradients_explode"),
@@ -47,8 +48,28 @@ def test_curves_raise_the_flag_of_their_symptom(values: Mapping[str, float], nam
 
 
 def test_a_healthy_training_raises_none() -> None:
-    healthy = {"loss": 1.0, "gradient_norm": 0.3, "win_rate": 0.8}
+    healthy = {"loss": 1.0, "gradient_norm": 0.3, "discriminator_win_rate": 0.8}
     assert raised([healthy] * 100) == []
     assert (
         raised([{"near_duplicates": 0.2, "relative_coverage": 0.7, "relative_kinds": 0.95}] * 9, split="samples") == []
     )
+
+
+def losses(values: list[float], *, grace: int) -> list[tuple[str, int]]:
+    return raised([{"loss": value} for value in values], grace=grace)
+
+
+def test_a_loss_that_stays_above_all_of_the_beginning_diverges() -> None:
+    beginning, rise = [5.0, 3.0, 4.0], [6.0] * 10
+    assert losses([*beginning, *rise], grace=30) == [("diverges", 130)]
+    assert losses([*beginning, *rise[:9], 2.0, *rise[:9]], grace=30) == []
+    assert losses([*beginning, *[4.9] * 30], grace=30) == []
+
+
+def test_without_a_beginning_no_loss_diverges() -> None:
+    assert losses([float(number) for number in range(100)], grace=5) == []
+
+
+def test_every_rule_names_a_symptom_and_the_option_that_helps() -> None:
+    for name, rule in RULES.items():
+        assert rule.symptom and re.search(r"(model|training)\.\w+", rule.remedy), name

@@ -40,3 +40,29 @@ def test_noise_covers_nothing() -> None:
 def test_little_data_is_enough() -> None:
     watch = SampleWatch(DATA.take(range(8)), n=100)
     assert set(watch.look(FRESH)) == {"near_duplicates", "relative_coverage", "relative_kinds"}
+
+
+@pytest.mark.parametrize("n_classes", [1, 2])
+def test_of_one_or_two_classes_kinds_are_told_apart_too(n_classes: int) -> None:
+    data = fabricate_images(n=600, size=12, channels=1, n_classes=n_classes, seed=0)
+    watch = SampleWatch(data, n=100)
+    assert data.labels is not None
+    assert watch.look(data.take(np.flatnonzero(data.labels == 0)[:100]))["relative_kinds"] == pytest.approx(
+        1.0 if n_classes == 1 else 0.0, abs=0.2
+    )
+    assert watch.look(data.take([3] * 100))["relative_kinds"] == 0
+    assert 0.8 < watch.look(data.take(range(300, 400)))["relative_kinds"] < 1.2
+
+
+def test_few_samples_are_compared_with_as_few_real_images() -> None:
+    watch, rng = SampleWatch(DATA, n=20), np.random.default_rng(0)
+    seen = [watch.look(FRESH.take(rng.permutation(200)[:20]))["relative_kinds"] for _ in range(20)]
+    assert 0.85 < np.mean(seen) < 1.15
+
+
+def test_a_class_beside_which_others_are_rare_is_split_into_clusters() -> None:
+    assert DATA.labels is not None
+    rare = np.flatnonzero(DATA.labels == 1)[:3]
+    data = DATA.take(np.concatenate([np.flatnonzero(DATA.labels == 0), rare]))
+    watch = SampleWatch(data, n=60)
+    assert 0.7 < watch.look(data.take(range(60, 120)))["relative_kinds"] < 1.3, "without any of the rare ones"

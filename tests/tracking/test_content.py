@@ -9,8 +9,11 @@ from simulacra.tracking.content import artifact_place, content, split_inputs
 
 def test_flags_become_tags_and_the_last_look_numbers() -> None:
     flag = {"name": "mode_collapse", "step": 300, "symptom": "samples repeat", "remedy": "R1"}
-    said = content("training_record", {"train_seconds": 2.0, "samples": {"near_duplicates": 0.9}, "flags": [flag]})
+    record = {"train_seconds": 2.0, "samples": {"near_duplicates": 0.9}, "flags": [flag]}
+    said = content("training_record", record)
     assert said.metrics == [("train_seconds", 2.0, 0), ("samples/near_duplicates", 0.9, 0)]
+    trained = content("training_record", record | {"steps": 400})
+    assert ("samples/near_duplicates", 0.9, 400) in trained.metrics, "the end of the curve, not its beginning"
     assert said.tags == {"flag.mode_collapse": "step 300: samples repeat"}
 
 

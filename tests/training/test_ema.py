@@ -19,6 +19,17 @@ def test_the_average_covers_weights_running_statistics_and_parameters_without_gr
     assert int(ema.state["1.num_batches_tracked"]) == 4, "a count is copied"
 
 
+def test_what_is_not_averaged_follows_at_once() -> None:
+    module = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
+    ema = Ema(module, decay=0.9, averages=lambda key: key.startswith("0."))
+    with torch.no_grad():
+        for value in module.state_dict().values():
+            value.add_(1)
+    ema.update(module, step=10**6)
+    assert torch.equal(ema.state["1.weight"], module[1].weight)
+    assert not torch.equal(ema.state["0.weight"], module[0].weight)
+
+
 def test_the_first_steps_are_soon_forgotten() -> None:
     module = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(module.weight)

@@ -118,6 +118,9 @@ class GANNetwork(Trainable):
         n_classes: classes that both are conditioned on; 0 for none.
     """
 
+    # A collapse of the generator shows in its own weights at once, in their average only when the older ones fade.
+    watched_as_averaged = False
+
     def __init__(self, config: GANConfig, shape: tuple[int, int, int], n_classes: int) -> None:
         super().__init__()
         self.config, self.objective = config, OBJECTIVES[config.objective]
@@ -129,6 +132,10 @@ class GANNetwork(Trainable):
     def settings(self) -> dict[str, Any]:
         """Return the hyper-parameters."""
         return self.config.model_dump(mode="json")
+
+    def averages(self, key: str) -> bool:
+        """Tell whether an entry of the state is the generator's; an average of discriminators has played no game."""
+        return key.startswith("generator.")
 
     def updates(self) -> Sequence[Update]:
         """Return the discriminator's update, and the generator's, whose turn comes every n_critic steps."""
@@ -247,6 +254,20 @@ class GAN(NeuralModel):
     def build(self) -> GANNetwork:
         """Return untrained networks."""
         return GANNetwork(self.config, self.shape, len(self.class_names) if self.conditional else 0)
+
+    def fit(self, train: ImageSet, *, training: TrainingConfig, **options: Any) -> History:
+        """Train both networks, see `NeuralModel.fit`.
+
+        Raises:
+            SimulacraError: where a generator in Keras is to be trained in several processes.
+        """
+        if self.config.architecture == "keras_mlp" and training.processes * training.hosts > 1:
+            raise SimulacraError(
+                "gan.model.architecture=keras_mlp trains in one process only, since Keras normalises over each "
+                "process's share of a batch; set gan.training.processes and gan.training.hosts to 1, or architecture "
+                "to mlp"
+            )
+        return super().fit(train, training=training, **options)
 
     def learn(self, train: ImageSet, training: TrainingConfig, **options: Any) -> History:
         """Train both networks, to the end: no loss of theirs is least where samples are best.

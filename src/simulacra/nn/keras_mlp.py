@@ -1,6 +1,10 @@
 """A dense generator written in Keras 3, trained by torch: Keras runs on its torch backend."""
 
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -20,10 +24,9 @@ def load_keras() -> Any:
     Raises:
         SimulacraError: where Keras is not installed, or already runs on another backend.
     """
-    # Keras reads it once, when it is first imported.
-    os.environ["KERAS_BACKEND"] = "torch"
     try:
-        keras = import_module("keras")
+        with own_configuration():
+            keras = import_module("keras")
     except ImportError as error:
         raise SimulacraError(
             "gan.model.architecture=keras_mlp needs Keras, which is not installed: "
@@ -37,10 +40,33 @@ def load_keras() -> Any:
     return keras
 
 
+@contextmanager
+def own_configuration() -> Iterator[None]:
+    """Let Keras be imported in the block as this project needs it, whatever `~/.keras/keras.json` says.
+
+    When it is first imported, Keras reads backend and number format from the user's file, and writes one where there is
+    none. In the block it finds an empty folder instead, and torch as its backend.
+    """
+    if "keras" in sys.modules:
+        yield
+        return
+    names = ("KERAS_BACKEND", "KERAS_HOME")
+    former = {name: os.environ[name] for name in names if name in os.environ}
+    try:
+        with tempfile.TemporaryDirectory() as empty:
+            os.environ |= {"KERAS_BACKEND": "torch", "KERAS_HOME": empty}
+            yield
+    finally:
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ |= former
+
+
 class KerasMlpGenerator(nn.Module):
     """Dense layers of 256, 512 and 1024, each with LeakyReLU and then batch normalisation, and a Tanh to the image.
 
-    Keras normalises over each process's share of a batch, where the other generators do over all of it.
+    Keras normalises over each process's share of a batch, where the other generators do over all of it, and knows
+    number formats of its own: it is for one process, in float32 whatever Keras's global policy is.
 
     Args:
         in_features: length of the input vectors.
@@ -57,16 +83,17 @@ class KerasMlpGenerator(nn.Module):
         layers, (channels, height, width) = keras.layers, shape
         # Keras knows nothing of torch's global generator; its seed decides these weights like all others.
         weights = [keras.initializers.GlorotUniform(torch.initial_seed() % 2**31 + number) for number in range(4)]
-        stack = [keras.Input((in_features,))]
+        stack = [keras.Input((in_features,), dtype="float32")]
         for size, weight in zip(LAYERS, weights[:3], strict=True):
             stack += [
-                layers.Dense(size, kernel_initializer=weight),
-                layers.LeakyReLU(negative_slope=LEAK),
-                layers.BatchNormalization(momentum=MOMENTUM),
+                layers.Dense(size, kernel_initializer=weight, dtype="float32"),
+                layers.LeakyReLU(negative_slope=LEAK, dtype="float32"),
+                layers.BatchNormalization(momentum=MOMENTUM, dtype="float32"),
             ]
-        image = layers.Dense(channels * height * width, activation="tanh", kernel_initializer=weights[3])
+        pixels = channels * height * width
+        image = layers.Dense(pixels, activation="tanh", kernel_initializer=weights[3], dtype="float32")
         with keras.device("cpu"):
-            model = keras.Sequential([*stack, image, layers.Reshape(shape)])
+            model = keras.Sequential([*stack, image, layers.Reshape(shape, dtype="float32")])
         # In a tuple, since torch would find every weight twice in Keras's own modules, and under names that count how
         # many models this process has made. Moving statistics are among them, as parameters without gradient.
         self.held = model, keras

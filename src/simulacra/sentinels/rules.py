@@ -59,8 +59,8 @@ GRACE = 0.2
 """Share of a training's steps at whose samples nobody looks: what is untrained looks collapsed."""
 
 COLLAPSE_REMEDY = (
-    "for a GAN lower the discriminator's advantage (R1, spectral norm, DiffAug, n_critic=1) or change the objective to "
-    "wasserstein; for others raise the temperature or train longer"
+    "for a GAN lower the discriminator's advantage (model.r1, model.spectral_norm, model.diffaug, model.n_critic=1) or "
+    "set model.objective=wasserstein with model.gradient_penalty=10; for others raise the temperature or train longer"
 )
 
 RULES: dict[str, Rule] = {
@@ -75,20 +75,27 @@ RULES: dict[str, Rule] = {
     ),
     "discriminator_wins": Rule(
         "the discriminator tells nearly every image, so that the generator learns nothing from it",
-        "lower the discriminator's learning rate, or use R1, spectral norm, DiffAug or fewer critic steps",
-        above("win_rate", 0.99),
+        "lower model.discriminator_rate or model.n_critic, or use model.r1, model.spectral_norm or model.diffaug",
+        above("discriminator_win_rate", 0.99),
         patience=20,
     ),
     "gradients_vanish": Rule(
         "gradients have become too small to move the weights",
-        "raise the learning rate, or look for a saturated activation or objective",
+        "raise training.learning_rate, or look for a saturated activation or objective",
         any_gradient(lambda norm: norm < 1e-7),
         patience=10,
     ),
     "gradients_explode": Rule(
-        "gradients are so large that clipping decides every step",
-        "lower training.learning_rate, lengthen training.warmup_steps or set training.precision=fp32",
+        "gradients are so large that clipping decides every step, or nothing does",
+        "lower training.learning_rate, lengthen training.warmup_steps, or set training.gradient_clip=1 or "
+        "training.precision=fp32",
         any_gradient(lambda norm: norm > 1e4 or not math.isfinite(norm)),
+        patience=10,
+    ),
+    "diverges": Rule(
+        "the loss is higher than it was at the beginning",
+        "lower training.learning_rate, or set training.gradient_clip=1 or training.precision=fp32",
+        above("loss_rise", 0.0),
         patience=10,
     ),
 }
@@ -98,7 +105,8 @@ class Sentinel:
     """Hears the points of the curves, and raises each flag once.
 
     Args:
-        grace: steps at the beginning that are not judged by samples, see `GRACE`.
+        grace: steps at the beginning that are not judged by samples, and beside whose losses later ones are judged, see
+            `GRACE`.
 
     Example:
         >>> sentinel = Sentinel(grace=0)
@@ -112,16 +120,26 @@ class Sentinel:
         self.grace = grace
         self.flags: list[Flag] = []
         self._runs = dict.fromkeys(RULES, 0)
+        self._highest_loss = -math.inf
 
     def __call__(self, step: int, split: str, values: Mapping[str, float]) -> list[Flag]:
         """Take one point, and return the flags that it raises."""
         if split == "validation" or (split == "samples" and step <= self.grace):
             return []
+        values = self._with_rise(step, values) if split == "train" and "loss" in values else values
         return self._raise(step, [name for name, rule in RULES.items() if self._count(name, values) == rule.patience])
 
     def conclude(self, step: int, values: Mapping[str, float]) -> list[Flag]:
         """Take the last look at samples, which needs no patience, and return the flags that it raises."""
         return self._raise(step, [name for name, rule in RULES.items() if rule.seen(values)])
+
+    def _with_rise(self, step: int, values: Mapping[str, float]) -> Mapping[str, float]:
+        """Return the values with how far the loss is above all that it was in the grace, once that is over."""
+        if step <= self.grace:
+            self._highest_loss = max(self._highest_loss, values["loss"])
+            return values
+        known = math.isfinite(self._highest_loss)
+        return {**values, "loss_rise": values["loss"] - self._highest_loss} if known else values
 
     def _count(self, name: str, values: Mapping[str, float]) -> int:
         """Return how many points in a row say so, up to this one; 0 where it says nothing of it."""

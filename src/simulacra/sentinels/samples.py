@@ -1,7 +1,7 @@
 """What samples of a half-trained model show without a trained judge: whether they repeat themselves or leave kinds out.
 
 Distances are taken between principal components of pixels, kinds are the data's classes, or clusters where there are
-none; coarse, but the same for every family, at any step, in a second.
+none or hardly more than one; coarse, but the same for every family, at any step, in a hundredth of a second.
 """
 
 import numpy as np
@@ -14,9 +14,13 @@ REFERENCES = 2000
 """Training images that are looked at, at most."""
 COMPONENTS = 32
 CLUSTERS = 10
+FEWEST_KINDS = 1.5
+"""Classes in effect below which their frequencies say nothing: one class, or one beside a rare one."""
 NEIGHBOURS = 5
 NEAR = 0.25
 """Share of the usual distance within which two samples count as copies; blurred samples lie within a half of it."""
+DRAWS = 50
+"""Sets of real images from which it is known how many kinds so many images hold."""
 
 
 class SampleWatch:
@@ -45,29 +49,33 @@ class SampleWatch:
         pixels = _flat(chosen.images)
         self.projection = PCA(min(COMPONENTS, *pixels.shape), random_state=0).fit(pixels)
         codes = self._codes(chosen.images)
-        clusters = min(CLUSTERS, len(codes))
-        kinds = chosen.labels if chosen.labels is not None else KMeans(clusters, random_state=0).fit_predict(codes)
+        kinds = chosen.labels
+        if kinds is None or _effective(kinds) < FEWEST_KINDS:
+            kinds = KMeans(min(CLUSTERS, len(codes)), random_state=0).fit_predict(codes)
         self.kinds = KNeighborsClassifier(min(NEIGHBOURS, len(codes))).fit(codes, kinds)
         self.real, others = codes[: self.n], codes[self.n : 2 * self.n]
         self.usual_distance = float(np.median(_nearest(self.real)))
         self.usual_coverage = max(self._coverage(others), 1 / self.n)
-        self.usual_kinds = _effective(kinds)
+        # Few images hold fewer kinds than many do: they are compared with as few.
+        rng = np.random.default_rng(seed)
+        self.usual_kinds = float(np.mean([_effective(rng.choice(kinds, self.n)) for _ in range(DRAWS)]))
 
     def look(self, samples: ImageSet) -> dict[str, float]:
-        """Return how samples stand to as many real images; every number is about 1 or 0 for real ones.
+        """Return how samples stand to as many real images; every number is near 0 or 1 for real ones.
 
         Returns:
             near_duplicates: share of samples whose nearest neighbour among the samples is nearer than `NEAR` times what
                 is usual among real images; about 0 for those, 1 where all are one image.
             relative_coverage: share of real images with a sample in their neighbourhood (Naeem et al. 2020), over the
                 same for other real images.
-            relative_kinds: exponential of the entropy of the samples' kinds, over the same of the data.
+            relative_kinds: kinds in effect among the samples beside the first, over the same of real images; 0 where
+                all are of one kind. The exponential of the entropy of their frequencies says how many are in effect.
         """
         codes = self._codes(samples.images[: self.n])
         return {
             "near_duplicates": float((_nearest(codes) < NEAR * self.usual_distance).mean()),
             "relative_coverage": self._coverage(codes) / self.usual_coverage,
-            "relative_kinds": _effective(self.kinds.predict(codes)) / self.usual_kinds,
+            "relative_kinds": (_effective(self.kinds.predict(codes)) - 1) / max(self.usual_kinds - 1, 1 / self.n),
         }
 
     def _codes(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:

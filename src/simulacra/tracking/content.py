@@ -28,7 +28,12 @@ def content(name: str, data: Any) -> Content:
         rows = data.itertuples(index=False, name="Point")
         return Content([(f"{row.split}/{row.name}", float(row.value), int(row.step)) for row in rows], {})
     values, tags = _record_content(name, data)
-    return Content([(key, float(value), 0) for key, value in values.items()], tags)
+    metrics = [(key, float(value), 0) for key, value in values.items()]
+    if name == "training_record":
+        # Looks at samples while the family was trained drew these curves; the last look is their end.
+        seen = _numbers(data.get("samples", {}), "samples/")
+        metrics += [(key, float(value), int(data.get("steps", 0))) for key, value in seen.items()]
+    return Content(metrics, tags)
 
 
 def split_inputs(dataset: str, record: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -76,7 +81,7 @@ def _record_content(name: str, data: Any) -> tuple[dict[str, float], dict[str, s
         return {f"augmentation/{key}": value for key, value in results.items()}, {"augmentation": data["verdict"]}
     if name == "training_record":
         raised = {f"flag.{flag['name']}": f"step {flag['step']}: {flag['symptom']}" for flag in data.get("flags", ())}
-        return _numbers(data) | _numbers(data.get("samples", {}), "samples/"), raised
+        return _numbers(data), raised
     return _numbers(data), {}
 
 

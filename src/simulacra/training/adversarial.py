@@ -36,7 +36,7 @@ def non_saturating_generator(fake: Tensor) -> Tensor:
 def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     """Return E max(0, 1 − D(x)) + E max(0, 1 + D(G(z))).
 
-    Source: Lim & Ye (2017), arXiv:1705.02894; Miyato et al. (2018), arXiv:1802.05957, equation 16.
+    Source: Lim & Ye (2017), arXiv:1705.02894; Miyato et al. (2018), arXiv:1802.05957.
     """
     return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
 
@@ -44,13 +44,13 @@ def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
 def wasserstein_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     """Return E D(G(z)) − E D(x), minus the Wasserstein-1 distance at the best 1-Lipschitz D.
 
-    Source: Arjovsky et al. (2017), arXiv:1701.07875, equation 2, in the sign of Gulrajani et al. (2017), equation 3.
+    Source: Arjovsky et al. (2017), arXiv:1701.07875, with the sign of Gulrajani et al. (2017), arXiv:1704.00028.
     """
     return fake.mean() - real.mean()
 
 
 def mean_score_generator(fake: Tensor) -> Tensor:
-    """Return −E D(G(z)), which hinge (Miyato et al. 2018, equation 17) and Wasserstein generators descend."""
+    """Return −E D(G(z)), which generators of both hinge (Miyato et al. 2018) and Wasserstein descend."""
     return -fake.mean()
 
 
@@ -96,7 +96,7 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, uniform: Tensor
 
 
 def r1_penalty(scores: Tensor, real: Tensor) -> Tensor:
-    """Return ½ E ‖∇D(x)‖² over real images: Mescheder et al. (2018), arXiv:1801.04406, equation 9, for γ = 1.
+    """Return ½ E ‖∇D(x)‖² over real images: Mescheder et al. (2018), arXiv:1801.04406, for γ = 1.
 
     Args:
         scores: of the real images, (n,).

@@ -57,8 +57,8 @@ def train(
         validation: held-out examples; a loss over them is recorded every `validate_every` steps.
         checkpoints: folder for checkpoints; None writes none.
         callbacks: called at every point of a curve.
-        watch: called every `watch_every` steps, while the module holds the averaged weights; what it returns is a point
-            of the split "samples".
+        watch: called every `watch_every` steps, while the module is in eval mode, with the averaged weights unless it
+            is `watched_as_averaged` no; what it returns is a point of the split "samples".
         title: what the progress bar says.
 
     Raises:
@@ -94,7 +94,7 @@ def train(
                 with state.averaged():
                     state.note_validation(keeper.finite(_validate(module, held_out)))
             if watch and config.watch_every and state.step % config.watch_every == 0:
-                with state.averaged():
+                with state.averaged() if module.watched_as_averaged else state.evaluated():
                     state.record("samples", distributed.from_leader(watch))
             keeper.keep(values, reading=reading)
 

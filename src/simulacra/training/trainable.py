@@ -43,10 +43,16 @@ class Trainable(nn.Module, ABC):
     """Whether `channels_last: auto` means yes: convolutions gain by (n, h, w, c) memory, some normalisations lose."""
     compile_pays = False
     """Whether `compile: auto` may build the loss by torch.compile in a long training; decided by measurement."""
+    watched_as_averaged = True
+    """Whether looks at samples of the half-trained model are at its averaged weights, as the finished one has them."""
 
     def settings(self) -> dict[str, Any]:
         """Return the JSON-able hyper-parameters that an interrupted training must be gone on with."""
         return {}
+
+    def averages(self, key: str) -> bool:
+        """Tell whether `ema_decay` averages this entry of the state; one that is not stays as it is."""
+        return True
 
     def updates(self) -> Sequence[Update]:
         """Return the updates of one step, in order; each has an optimiser of its own, adversaries have two."""
