@@ -26,7 +26,7 @@ class Film:
         estimates: what the network took each state for; the last is the image.
     """
 
-    def __init__(self, rows: int = 8, columns: int = 10) -> None:
+    def __init__(self, rows: int = 5, columns: int = 10) -> None:
         self.rows, self.columns = rows, columns
         self.steps: list[int] = []
         self.states: list[NDArray[np.uint8]] = []

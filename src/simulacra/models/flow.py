@@ -4,8 +4,8 @@ Glow is arXiv:1807.03039; variational dequantisation is of Flow++ (Ho et al. 201
 """
 
 import math
-from functools import partial
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
