@@ -315,7 +315,9 @@ def test_a_denoised_draw_comes_with_its_film() -> None:
     results = (TEST, History().frame(), training | {"command": "-"}, {"sample_ms": 1.0}, verdict, record)
     summary = summarise_family(metrics, *results, film=film)
     experiment = {"dataset": "toy", "kind": "image", "options": " --params seed=3"}
-    page = write_report(leaderboard([summary["record"]]), [], TRAIN, SPLIT.record(), {}, experiment, summary)
+    floor = metrics | {"row": "floor", "role": "floor"}
+    table = leaderboard([floor, summary["record"]])
+    page = write_report(table, [floor], TRAIN, SPLIT.record(), {}, experiment, summary)
     assert "From noise to image: diffusion" in page and "Drawn by guidance 2.0, sampler dpm_solver" in page
     assert (
         "kedro run --pipeline generate --namespaces toy.diffusion --params seed=3,toy.diffusion.sampling.n=64" in page
