@@ -190,7 +190,7 @@ def test_what_is_asked_for_is_drawn_anew_and_nothing_else(fresh_project: Path, k
     assert {f"{place}/{name}" for name in own} | {f"{place}/drawn/{name}" for name in drawn} <= artifacts(
         fresh_project, run
     )
-    assert run.data.params["sampling.guidance"] == "2"
+    assert run.data.params["sampling.guidance"] == "2.0"
 
 
 def test_a_failing_family_marks_its_own_child_only(finished_project: Path, tmp_path: Path, kedro: Run) -> None:

@@ -304,7 +304,7 @@ def test_a_denoised_draw_comes_with_its_film() -> None:
     drawn, _, record, film = draw_filmed(model, config, asked)
     assert record["options"] == {"guidance": 2.0, "sampler": "dpm_solver", "steps": 3, "eta": 0.0}
     assert drawn.fingerprint() == draw(model, config, asked)[0].fingerprint()
-    assert [panel["columns"] for panel in record["film"]] == [["noise", "step 1", "step 2", "step 3"]] * 2
+    assert [panel["columns"] for panel in record["film"]] == [["noise", "1", "2", "3"]] * 2
     strip, frames = plot_film(record, film)
     assert len(strip.axes) == 2 and len(frames) == 4 and frames.shape[-1] == 3
     training = {"model_sha256": model.fingerprint(), "train_seconds": 1.0, "parameters": 1, "config": {}}

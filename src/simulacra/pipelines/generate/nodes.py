@@ -124,10 +124,10 @@ def _panels(film: "Film", drawn: ImageSet) -> "list[Panel]":
 
     n_rows = len(film.states[0])
     labels = [] if drawn.labels is None else [drawn.class_names[label] for label in drawn.labels[:n_rows]]
-    columns = tuple("noise" if step == 0 else f"step {step}" for step in film.steps)
+    columns = tuple("noise" if step == 0 else str(step) for step in film.steps)
     told = [
-        ("State", "What the network works on, from noise to image.", film.states),
-        ("Estimate", "The image that it takes each state for.", film.estimates),
+        ("State, by step", "What the network works on, from noise to image.", film.states),
+        ("Estimate, by step", "The image that it takes each state for.", film.estimates),
     ]
     return [
         Panel("film", title, caption, tuple(labels) or ("",) * n_rows, columns, np.stack(pictures, axis=1))
