@@ -30,7 +30,11 @@ STATE = "SIMULACRA_STATE"
 """Environment variable that tells worker processes where the records of done nodes and the locks lie."""
 
 CHANGES_NO_RESULT = {"training": frozenset(RUNTIME), "experiment": frozenset({"options"})}
-"""Keys that may differ without a node's result being another one, by the block in which they stand."""
+CHANGES_NO_RESULT |= dict.fromkeys(FAMILIES, frozenset({"sampling"}))
+"""Keys that may differ without a node's result being another one, by the block in which they stand.
+
+The node that a family's `sampling` is for reads it by its own name beside the family's block.
+"""
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")

@@ -44,20 +44,27 @@ def dataset_stages(experiment: Experiment) -> dict[str, Pipeline]:
         warnings.filterwarnings("ignore", message=".*'\\.' characters.*")
         whole = report.create_dataset_pipeline(experiment.families)
     latent = experiment._replace(families=tuple(each for each in experiment.families if FAMILIES[each].latent))
-    others = experiment._replace(families=tuple(each for each in experiment.families if not FAMILIES[each].latent))
     return {
         "ingest": _of_dataset(ingest.create_pipeline(), experiment),
         "preprocess": _of_dataset(preprocess.create_pipeline(), experiment),
         "train": _of_families(train.create_pipeline(), experiment),
-        "generate": _of_families(generate.create_pipeline(), experiment),
+        "generate": _sum(
+            _of_family(generate.create_pipeline(denoises=FAMILIES[each].denoises), experiment.dataset, each)
+            for each in experiment.families
+        ),
         "evaluate": _of_dataset(evaluate.create_dataset_pipeline(), experiment)
         + _of_families(evaluate.create_family_pipeline(), experiment),
         "augment": _of_dataset(augment.create_dataset_pipeline(), experiment)
         + _of_families(augment.create_family_pipeline(), experiment),
         "explore": _of_families(explore.create_pipeline(), latent),
         "report": _of_dataset(whole, experiment)
-        + _of_families(report.create_family_pipeline(latent=True), latent)
-        + _of_families(report.create_family_pipeline(latent=False), others),
+        + _sum(
+            _of_family(
+                report.create_family_pipeline(latent=FAMILIES[each].latent, denoises=FAMILIES[each].denoises),
+                *(experiment.dataset, each),
+            )
+            for each in experiment.families
+        ),
     }
 
 
@@ -78,6 +85,7 @@ def _of_families(template: Pipeline, experiment: Experiment) -> Pipeline:
 
 def _of_family(template: Pipeline, dataset: str, family: str) -> Pipeline:
     own = {"params:family": f"params:{dataset}.{family}", "params:seed": "params:seed"}
+    own["params:sampling"] = f"params:{dataset}.{family}.sampling"
     shared = {
         name: name.replace("params:", f"params:{dataset}.") for name in DATASET_WIDE if name.startswith("params:")
     }

@@ -10,6 +10,7 @@ from torch import Tensor
 from simulacra.data.fabricate import fabricate_images
 from simulacra.data.image_set import ImageSet
 from simulacra.diffusion import elbo
+from simulacra.diffusion.film import Film
 from simulacra.diffusion.schedules import Level, noised
 from simulacra.errors import SimulacraError
 from simulacra.models.diffusion import AUTOENCODER_FOLDER, Diffusion, DiffusionConfig, DiffusionNetwork
@@ -285,3 +286,15 @@ def test_training_brings_samples_nearer_to_the_data() -> None:
 
     training = TrainingConfig(steps=200, learning_rate=5e-3, ema_decay=0.95)
     assert distance(fitted(training=training, width=16, patch=1)) < 0.5 * distance(fitted())
+
+
+@pytest.mark.parametrize("config", [{}, LATENT, {"formulation": "edm"}], ids=["pixel", "latent", "edm"])
+def test_a_film_changes_no_sample_and_ends_with_them(config: dict[str, Any]) -> None:
+    model = fitted(**config)
+    for sampler in SAMPLERS:
+        asked = model.asked({"sampler": sampler, "steps": 5})
+        film = Film(rows=4, columns=10)
+        drawn = asked.sample(6, condition=1, seed=2, film=film)
+        assert drawn.fingerprint() == asked.sample(6, condition=1, seed=2).fingerprint()
+        assert film.steps == [0, 1, 2, 3, 4, 5]
+        assert film.states[0].shape == (4, 1, 8, 8) and (film.states[-1] == drawn.images[:4]).all()

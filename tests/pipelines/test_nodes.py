@@ -14,16 +14,18 @@ from simulacra.data.image_set import ImageSet
 from simulacra.data.split import stratified_split
 from simulacra.errors import SimulacraError
 from simulacra.exploration.config import ExplorationConfig
+from simulacra.models.diffusion import Diffusion, DiffusionConfig
 from simulacra.models.gmm import GaussianMixture, GMMConfig
 from simulacra.models.vae import VAE, VAEConfig
 from simulacra.pipelines.augment.nodes import train_on_real, try_augmentation
-from simulacra.pipelines.config import EvaluationConfig, FamilyConfig, GenerationConfig
+from simulacra.pipelines.config import EvaluationConfig, FamilyConfig, GenerationConfig, SamplingConfig
 from simulacra.pipelines.evaluate.nodes import evaluate, evaluate_baselines, train_extractor
 from simulacra.pipelines.explore.nodes import FIGURES, draw_panels, explore, map_latents
-from simulacra.pipelines.generate.nodes import generate
+from simulacra.pipelines.generate.nodes import draw, draw_filmed, generate, plot_drawn, plot_film
 from simulacra.pipelines.preprocess.nodes import split
-from simulacra.pipelines.report.nodes import summarise_family
+from simulacra.pipelines.report.nodes import summarise_family, write_report
 from simulacra.pipelines.train.nodes import fit
+from simulacra.report.leaderboard import leaderboard
 from simulacra.training.config import TrainingConfig
 from simulacra.training.history import History
 
@@ -208,7 +210,7 @@ def test_what_does_not_belong_to_one_model_is_not_put_together(
     metrics = evaluate(model, samples, record, trained(model), SPLIT.record(), *judged)
     assert metrics["model_sha256"] == model.fingerprint()
     with pytest.raises(SimulacraError, match="metrics of gmm are an older model's"):
-        summarise_family(metrics, samples, History().frame(), older, cost, {})
+        summarise_family(metrics, samples, History().frame(), older, cost, {}, {})
 
 
 EXPLORATION = ExplorationConfig(examples=2, pairs=2, steps=3, dimensions=2)
@@ -253,12 +255,15 @@ def test_the_summary_holds_the_latent_space_of_its_own_model_only() -> None:
     model, record, images, table, _ = explored(TRAIN)
     metrics = {"row": "vae", "model_sha256": model.fingerprint(), "metrics": {}}
     training = {"model_sha256": model.fingerprint(), "train_seconds": 1.0, "parameters": 1, "config": {}}
-    results = (TEST, History().frame(), training, {"sample_ms": 1.0}, {})
+    drawing = {"model_sha256": model.fingerprint(), "options": {}, "class_names": []}
+    results = (TEST, History().frame(), training, {"sample_ms": 1.0}, {}, drawing)
     latent = summarise_family(metrics, *results, record, images, table)["latent"]
     assert latent["metrics"] == record["metrics"] and len(latent["pictures"]) == len(record["panels"])
     assert summarise_family(metrics, *results)["latent"] is None
     with pytest.raises(SimulacraError, match="latent space of vae is an older model's; run `kedro run --pipeline ex"):
         summarise_family(metrics, *results, record | {"model_sha256": "older"}, images, table)
+    with pytest.raises(SimulacraError, match="what vae drew is an older model's; run `kedro run --pipeline generate`"):
+        summarise_family(metrics, *results[:-1], drawing | {"model_sha256": "older"})
 
 
 def test_the_summary_tells_the_parameters_of_the_fit(tmp_path: Path, extractor: tuple[Any, dict[str, Any]]) -> None:
@@ -267,7 +272,54 @@ def test_the_summary_tells_the_parameters_of_the_fit(tmp_path: Path, extractor: 
     samples, generation, cost = generate(model, GENERATION, 0)
     judged = (*extractor, VALIDATION, TEST, GENERATION, EVALUATION)
     metrics = evaluate(model, samples, generation, record, SPLIT.record(), *judged)
-    summary = summarise_family(metrics, samples, history, record, cost, {})
+    drawing = {"model_sha256": model.fingerprint(), "options": {}, "class_names": []}
+    summary = summarise_family(metrics, samples, history, record, cost, {}, drawing)
     # A family in closed form has no budget to tell of.
     assert yaml.safe_load(summary["config"]) == {"model": {"pca_dim": 4, "components": [1]}}
     assert summary["record"]["metrics"]["train_seconds"]["value"] == record["train_seconds"]
+
+
+def test_what_is_asked_for_is_drawn_and_told(model: GaussianMixture) -> None:
+    asked = SamplingConfig(n=7, classes=f"{TRAIN.class_names[2]} 0", seed=5)
+    drawn, pictures, record = draw(model, GMM, asked)
+    assert drawn is pictures and drawn.labels.tolist() == [2, 0, 2, 0, 2, 0, 2]
+    assert drawn.fingerprint() == model.sample(7, condition=[2, 0, 2, 0, 2, 0, 2], seed=5).fingerprint()
+    assert (record["n"], record["seed"], record["options"]) == (7, 5, {})
+    assert (record["sha256"], record["model_sha256"]) == (drawn.fingerprint(), model.fingerprint())
+    assert len(plot_drawn(drawn).axes[0].get_yticks()) == 2  # no row for the class that nobody asked for
+    by_default, *_ = draw(model, GMM, SamplingConfig())
+    assert by_default.fingerprint() == model.sample(40, seed=0).fingerprint()
+
+
+def test_a_prompt_reaches_the_sampler_of_a_family_and_is_refused_by_one_that_has_none(model: GaussianMixture) -> None:
+    with pytest.raises(SimulacraError, match="gmm takes no prompts"):
+        draw(model, GMM, SamplingConfig(prompt="a thick seven"))
+
+
+def test_a_denoised_draw_comes_with_its_film() -> None:
+    model = Diffusion(DiffusionConfig(width=8, timesteps=100, sampler_steps=4))
+    model.fit(TRAIN, training=TrainingConfig(steps=2, batch_size=32))
+    config = FamilyConfig(family="diffusion", model=model.config.model_dump())
+    asked = SamplingConfig(n=6, classes=[1], guidance=2.0, steps=3, seed=1)
+    drawn, _, record, film = draw_filmed(model, config, asked)
+    assert record["options"] == {"guidance": 2.0, "sampler": "dpm_solver", "steps": 3, "eta": 0.0}
+    assert drawn.fingerprint() == draw(model, config, asked)[0].fingerprint()
+    assert [panel["columns"] for panel in record["film"]] == [["noise", "1", "2", "3"]] * 2
+    strip, frames = plot_film(record, film)
+    assert len(strip.axes) == 2 and len(frames) == 4 and frames.shape[-1] == 3
+    training = {"model_sha256": model.fingerprint(), "train_seconds": 1.0, "parameters": 1, "config": {}}
+    passport = {"extractor": {"name": "x"}, "seeds": [0], "n_real": 1, "n_generated": 1, "compared": "both"}
+    metrics = {"row": "diffusion", "role": "family", "model_sha256": model.fingerprint(), "passport_id": "a"}
+    metrics |= {"passport": passport, "metrics": {"fd_classifier": {"value": 1.0, "std": 0.1, "per_seed": None}}}
+    verdict = {"family": "diffusion", "verdict": "not applicable", "reason": "-", "difference": None, "interval": None}
+    results = (TEST, History().frame(), training | {"command": "-"}, {"sample_ms": 1.0}, verdict, record)
+    summary = summarise_family(metrics, *results, film=film)
+    experiment = {"dataset": "toy", "kind": "image", "options": " --params seed=3"}
+    floor = metrics | {"row": "floor", "role": "floor"}
+    table = leaderboard([floor, summary["record"]])
+    page = write_report(table, [floor], TRAIN, SPLIT.record(), {}, experiment, summary)
+    assert "From noise to image: diffusion" in page and "Drawn by guidance 2.0, sampler dpm_solver" in page
+    assert (
+        "kedro run --pipeline generate --namespaces toy.diffusion --params seed=3,toy.diffusion.sampling.n=64" in page
+    )
+    assert f"toy.diffusion.sampling.classes={TRAIN.class_names[-1]},toy.diffusion.sampling.guidance=2.0" in page

@@ -256,6 +256,19 @@ def test_page_without_latent_spaces_does_not_speak_of_them():
     assert "Latent space" not in Page(PAGE).text
 
 
+def test_films_are_shown_and_commands_for_other_samples_told():
+    film = Picture("From noise to image", f"what {EVIL} shows", PICTURE)
+    families = [Family("gmm", PICTURE, drawing_command="kedro run gmm"), Family("vae", PICTURE, film=film)]
+    markup = render(make_report(families=families, dataset="digits"))
+    page = Page(markup)
+    assert page.open == [] and "<script" not in markup
+    assert "From noise to image: vae" in page.text and "07_model_output/digits/vae" in page.text
+    assert f"what {EVIL} shows" in page.text
+    assert "From noise to image: gmm" not in page.text
+    assert "kedro run gmm" in page.text and "Draw others" in page.text
+    assert "Draw others" not in Page(PAGE).text
+
+
 def test_flags_are_told_at_the_top_and_with_their_remedy_beside_the_training():
     flag = {"name": "mode_collapse", "step": 1300, "symptom": f"samples {EVIL} repeat", "remedy": "use R1"}
     families = [Family("gmm", PICTURE, flags=[flag]), Family("vae", PICTURE)]

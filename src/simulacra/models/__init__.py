@@ -12,17 +12,19 @@ if TYPE_CHECKING:
 class Family(NamedTuple):
     """One family: the class in the module of the family's name, and the kinds of data that it models.
 
-    `latent` says that it has codes, that is `encode` and `decode`, without importing it.
+    `latent` says that it has codes, that is `encode` and `decode`, and `denoises` that its sampler can be filmed on the
+    way from noise to image, without importing it.
     """
 
     class_name: str
     kinds: frozenset[str]
     latent: bool = False
+    denoises: bool = False
 
 
 FAMILIES: dict[str, Family] = {
     "autoencoder": Family("Autoencoder", frozenset({"image"}), latent=True),
-    "diffusion": Family("Diffusion", frozenset({"image"})),
+    "diffusion": Family("Diffusion", frozenset({"image"}), denoises=True),
     "flow": Family("NormalizingFlow", frozenset({"image"}), latent=True),
     "gan": Family("GAN", frozenset({"image"})),
     "gmm": Family("GaussianMixture", frozenset({"image"})),
@@ -30,6 +32,9 @@ FAMILIES: dict[str, Family] = {
     "pixelcnn": Family("PixelCNN", frozenset({"image"})),
     "vae": Family("VAE", frozenset({"image"}), latent=True),
 }
+
+ASKED_OF_ALL = ("n", "classes", "seed")
+"""Keys of the block `sampling` that every family has."""
 
 
 def family_class(name: str) -> "type[GenerativeModel]":

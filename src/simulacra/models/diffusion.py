@@ -1,9 +1,10 @@
 """Diffusion models: Ho et al. (2020), arXiv:2006.11239; flow matching, EDM, and diffusion of an autoencoder's codes."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from simulacra.data.image_set import ImageSet
 from simulacra.diffusion import elbo, samplers
+from simulacra.diffusion.film import Film
 from simulacra.diffusion.formulations import DDPM, EDM, Denoise, FlowMatching, Formulation, couple
 from simulacra.diffusion.guidance import clipped, guided
 from simulacra.diffusion.samplers import DETERMINISTIC, Normal, State, final
@@ -31,6 +33,7 @@ from simulacra.training.config import TrainingConfig
 from simulacra.training.device import autocast, resolve_precision
 from simulacra.training.history import Callback, History
 from simulacra.training.noise import Noise
+from simulacra.training.progress import Progress, sampling
 from simulacra.training.trainable import Trainable
 
 CHUNK = 250
@@ -244,6 +247,12 @@ class Diffusion(NeuralModel):
     name = "diffusion"
     Config = DiffusionConfig
     config: DiffusionConfig
+    sampling_options: ClassVar[Mapping[str, str]] = {
+        "guidance": "guidance",
+        "sampler": "sampler",
+        "steps": "sampler_steps",
+        "eta": "eta",
+    }
     network: DiffusionNetwork
     autoencoder: VAE
 
@@ -352,6 +361,11 @@ class Diffusion(NeuralModel):
         steps = steps or self.config.sampler_steps
         return self.network.formulation.levels(2 * steps if self.config.sampler == "midpoint" else steps)
 
+    def n_states(self) -> int:
+        """Count the states that the configured sampler passes through; to `midpoint` every second level is none."""
+        n_levels = len(self.levels())
+        return n_levels // 2 if self.config.sampler == "midpoint" else n_levels - 1
+
     def trajectory(self, denoise: Denoise, x: Tensor, levels: Sequence[Level], *, normal: Normal) -> Iterator[State]:
         """Return the configured sampler's states from any state at the first of any levels.
 
@@ -382,21 +396,35 @@ class Diffusion(NeuralModel):
             for network in (self.network, *self.network.frozen):
                 network.cpu().to(memory_format=torch.contiguous_format)
 
-    def sample(self, n: int, *, condition: Condition = None, seed: int) -> ImageSet:
-        """Draw noise and undo it by the configured sampler."""
+    def sample(self, n: int, *, condition: Condition = None, seed: int, film: Film | None = None) -> ImageSet:
+        """Draw noise and undo it by the configured sampler.
+
+        Args:
+            n: how many.
+            condition: what of; see `GenerativeModel.choose_classes`.
+            seed: decides the noise.
+            film: keeps what the first images look like on the way; it changes none of them.
+        """
         classes = self.choose_classes(n, condition, np.random.default_rng(seed))
         noise, images = Noise(seed), np.empty((n, *self.shape), np.uint8)
-        with self.ready() as device:
+        with self.ready() as device, sampling(self.n_states() * math.ceil(n / CHUNK)) as progress:
             for start in range(0, n, CHUNK):
                 y = torch.from_numpy(classes[start : start + CHUNK]).to(device)
-                images[start : start + CHUNK] = self._drawn(y, noise, device).cpu().numpy()
+                images[start : start + CHUNK] = self._drawn(y, noise, device, progress, None if start else film)
         return self.labelled(images, classes)
 
-    def _drawn(self, y: Tensor, noise: Noise, device: torch.device) -> Tensor:
+    def _drawn(
+        self, y: Tensor, noise: Noise, device: torch.device, progress: Progress, film: Film | None
+    ) -> NDArray[np.uint8]:
         levels = self.levels()
         x = levels[0].sigma * noise.normal(len(y), *self.network.shape).to(device)
-        states = self.trajectory(self.denoiser(y), x, levels, normal=noise.normal)
-        return to_uint8(self.network.decode(final(x, states)).float())
+        states = progress.over(self.trajectory(self.denoiser(y), x, levels, normal=noise.normal))
+        if film:
+            states = film.watch(x, levels[0], states, n_steps=self.n_states(), picture=self._pixels)
+        return self._pixels(final(x, states))
+
+    def _pixels(self, x: Tensor) -> NDArray[np.uint8]:
+        return to_uint8(self.network.decode(x).float()).cpu().numpy()
 
     def elbo(self, images: NDArray[np.uint8], *, seed: int = 0, importance_samples: int = 1) -> Array:
         """Return a lower bound on log p(x) in nats per image, (n,), a conditional model's classes summed out.

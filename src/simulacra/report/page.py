@@ -110,6 +110,8 @@ class Family:
         config: the resolved configuration, YAML.
         flags: what the sentinels raised: step, symptom and remedy.
         latent: its latent space; None for a family without codes.
+        film: some of its samples on their way from noise; None for a family that does not denoise.
+        drawing_command: the shell command that draws other samples.
     """
 
     name: str
@@ -119,6 +121,8 @@ class Family:
     config: str = ""
     flags: Sequence[Mapping[str, Any]] = ()
     latent: Latent | None = None
+    film: Picture | None = None
+    drawing_command: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,17 @@
 """Gather what every family left behind into one leaderboard and one page."""
 
+import re
 from base64 import b64decode, b64encode
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from simulacra.errors import SimulacraError
+from simulacra.experiments import with_parameter
 from simulacra.incremental import skippable
 from simulacra.pipelines.annotations import DataFrame, ImageSet
 
 if TYPE_CHECKING:
-    from simulacra.report.page import Latent
+    from simulacra.report.page import Latent, Picture
 
 COSTS = ("train_seconds", "parameters", "sample_ms")
 MAP_PAGE = "{family}/latent_map.html"
@@ -24,16 +26,19 @@ def summarise_family(
     training_record: dict[str, Any],
     generation_cost: dict[str, Any],
     verdict: dict[str, Any],
+    drawing_record: dict[str, Any],
     exploration: dict[str, Any] | None = None,
     explored_images: ImageSet | None = None,
     latent_map: DataFrame | None = None,
+    film: ImageSet | None = None,
 ) -> dict[str, Any]:
     """Return all that the page shows of one family, fit for JSON: pictures are PNG as base64.
 
-    Costs join the metrics only here, since no two runs share them. Only a family with codes has been explored.
+    Costs join the metrics only here, since no two runs share them. Only a family with codes has been explored, and only
+    one that denoises has been filmed.
 
     Raises:
-        SimulacraError: where the metrics, or what was explored, are those of an older model.
+        SimulacraError: where the metrics, what was drawn, or what was explored, are those of an older model.
     """
     import yaml
 
@@ -44,6 +49,8 @@ def summarise_family(
         raise SimulacraError(
             f"the metrics of {family} are an older model's; run `kedro run --pipelines generate,evaluate`"
         )
+    if drawing_record["model_sha256"] != training_record["model_sha256"]:
+        raise SimulacraError(f"what {metrics['row']} drew is an older model's; run `kedro run --pipeline generate`")
     if exploration and exploration["model_sha256"] != training_record["model_sha256"]:
         raise SimulacraError(
             f"the latent space of {metrics['row']} is an older model's; run `kedro run --pipeline explore`"
@@ -60,6 +67,8 @@ def summarise_family(
         "flags": training_record.get("flags", []),
         "config": yaml.safe_dump(training_record["config"], sort_keys=False),
         "latent": _latent_summary(exploration, explored_images, latent_map),
+        "asked": {key: drawing_record[key] for key in ("options", "class_names")},
+        "film": None if film is None else _film_summary(drawing_record, film),
     }
 
 
@@ -104,6 +113,8 @@ def write_report(
                     summary["config"],
                     summary["flags"],
                     _latent(summary),
+                    _film(summary),
+                    _drawing_command(summary, experiment),
                 )
                 for summary in summaries
             ],
@@ -142,6 +153,41 @@ def _latent_summary(
         "picture": _text(png(latent_scatter(latent_map, exploration["class_names"]))),
     }
     return {"metrics": exploration["metrics"], "omitted": exploration["omitted"], "pictures": shown, "map": places}
+
+
+def _film_summary(drawing_record: dict[str, Any], film: ImageSet) -> dict[str, str]:
+    from simulacra.exploration.panels import unpack
+    from simulacra.plotting import picture_table, png
+
+    panels = unpack(drawing_record["film"], film)
+    options = ", ".join(f"{key} {value}" for key, value in drawing_record["options"].items())
+    caption = f"{' '.join(f'{panel.title}: {panel.caption}' for panel in panels)} Drawn by {options}."
+    return {"title": "From noise to image", "caption": caption, "picture": _text(png(picture_table(panels)))}
+
+
+def _film(summary: dict[str, Any]) -> "Picture | None":
+    from simulacra.report.page import Picture
+
+    film = summary["film"]
+    return film and Picture(film["title"], film["caption"], b64decode(film["picture"]))
+
+
+def _drawing_command(summary: dict[str, Any], experiment: dict[str, Any]) -> str:
+    """Return the command that draws other samples of a family, with all that can be said to it."""
+    place = f"{experiment['dataset']}.{summary['record']['row']}"
+    names = summary["asked"]["class_names"]
+    said = {"n": 64, "seed": 1} | ({"classes": _spelt(names)} if names else {}) | summary["asked"]["options"]
+    options = ",".join(f"{place}.sampling.{key}={value}" for key, value in said.items())
+    return f"kedro run --pipeline generate --namespaces {place}{with_parameter(experiment['options'], options)}"
+
+
+def _spelt(class_names: list[str]) -> str:
+    """Return the last class as the command line takes it: by its name unless YAML reads that as something else."""
+    import yaml
+
+    name = class_names[-1]
+    plain = re.fullmatch(r"[\w-]+", name) and str(yaml.safe_load(name)) == name
+    return name if plain else str(len(class_names) - 1)
 
 
 def _latent(summary: dict[str, Any]) -> "Latent | None":
