@@ -44,20 +44,27 @@ def dataset_stages(experiment: Experiment) -> dict[str, Pipeline]:
         warnings.filterwarnings("ignore", message=".*'\\.' characters.*")
         whole = report.create_dataset_pipeline(experiment.families)
     latent = experiment._replace(families=tuple(each for each in experiment.families if FAMILIES[each].latent))
-    others = experiment._replace(families=tuple(each for each in experiment.families if not FAMILIES[each].latent))
+    prompted = experiment._replace(families=tuple(each for each in experiment.families if FAMILIES[each].prompts))
+    summaries = _sum(
+        _of_family(
+            report.create_family_pipeline(latent=FAMILIES[family].latent, prompts=FAMILIES[family].prompts),
+            experiment.dataset,
+            family,
+        )
+        for family in experiment.families
+    )
     return {
         "ingest": _of_dataset(ingest.create_pipeline(), experiment),
         "preprocess": _of_dataset(preprocess.create_pipeline(), experiment),
         "train": _of_families(train.create_pipeline(), experiment),
         "generate": _of_families(generate.create_pipeline(), experiment),
         "evaluate": _of_dataset(evaluate.create_dataset_pipeline(), experiment)
-        + _of_families(evaluate.create_family_pipeline(), experiment),
+        + _of_families(evaluate.create_family_pipeline(), experiment)
+        + _of_families(evaluate.create_prompt_pipeline(), prompted),
         "augment": _of_dataset(augment.create_dataset_pipeline(), experiment)
         + _of_families(augment.create_family_pipeline(), experiment),
         "explore": _of_families(explore.create_pipeline(), latent),
-        "report": _of_dataset(whole, experiment)
-        + _of_families(report.create_family_pipeline(latent=True), latent)
-        + _of_families(report.create_family_pipeline(latent=False), others),
+        "report": _of_dataset(whole, experiment) + summaries,
     }
 
 

@@ -12,17 +12,19 @@ if TYPE_CHECKING:
 class Family(NamedTuple):
     """One family: the class in the module of the family's name, and the kinds of data that it models.
 
-    `latent` says that it has codes, that is `encode` and `decode`, without importing it.
+    `latent` says that it has codes, that is `encode` and `decode`, without importing it, and `prompts` that it can be
+    asked in words.
     """
 
     class_name: str
     kinds: frozenset[str]
     latent: bool = False
+    prompts: bool = False
 
 
 FAMILIES: dict[str, Family] = {
     "autoencoder": Family("Autoencoder", frozenset({"image"}), latent=True),
-    "diffusion": Family("Diffusion", frozenset({"image"})),
+    "diffusion": Family("Diffusion", frozenset({"image"}), prompts=True),
     "flow": Family("NormalizingFlow", frozenset({"image"}), latent=True),
     "gan": Family("GAN", frozenset({"image"})),
     "gmm": Family("GaussianMixture", frozenset({"image"})),

@@ -110,6 +110,7 @@ class Family:
         config: the resolved configuration, YAML.
         flags: what the sentinels raised: step, symptom and remedy.
         latent: its latent space; None for a family without codes.
+        prompts: what it drew by prompt; None for one that takes none.
     """
 
     name: str
@@ -119,6 +120,7 @@ class Family:
     config: str = ""
     flags: Sequence[Mapping[str, Any]] = ()
     latent: Latent | None = None
+    prompts: Picture | None = None
 
 
 @dataclass(frozen=True)

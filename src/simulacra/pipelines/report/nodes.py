@@ -9,7 +9,7 @@ from simulacra.incremental import skippable
 from simulacra.pipelines.annotations import DataFrame, ImageSet
 
 if TYPE_CHECKING:
-    from simulacra.report.page import Latent
+    from simulacra.report.page import Latent, Picture
 
 COSTS = ("train_seconds", "parameters", "sample_ms")
 MAP_PAGE = "{family}/latent_map.html"
@@ -27,13 +27,16 @@ def summarise_family(
     exploration: dict[str, Any] | None = None,
     explored_images: ImageSet | None = None,
     latent_map: DataFrame | None = None,
+    prompt_fidelity: dict[str, Any] | None = None,
+    prompted_images: ImageSet | None = None,
 ) -> dict[str, Any]:
     """Return all that the page shows of one family, fit for JSON: pictures are PNG as base64.
 
-    Costs join the metrics only here, since no two runs share them. Only a family with codes has been explored.
+    Costs join the metrics only here, since no two runs share them. Only a family with codes has been explored, and only
+    one that may take prompts was asked for some.
 
     Raises:
-        SimulacraError: where the metrics, or what was explored, are those of an older model.
+        SimulacraError: where the metrics, or what was explored or drawn by prompt, are those of an older model.
     """
     import yaml
 
@@ -48,6 +51,10 @@ def summarise_family(
         raise SimulacraError(
             f"the latent space of {metrics['row']} is an older model's; run `kedro run --pipeline explore`"
         )
+    if prompt_fidelity and prompt_fidelity["model_sha256"] != training_record["model_sha256"]:
+        raise SimulacraError(
+            f"what {metrics['row']} drew by prompt is an older model's; run `kedro run --pipeline evaluate`"
+        )
     measured = training_record | generation_cost
     costs = {key: {"value": measured[key], "std": None, "per_seed": None} for key in COSTS}
     return {
@@ -60,6 +67,7 @@ def summarise_family(
         "flags": training_record.get("flags", []),
         "config": yaml.safe_dump(training_record["config"], sort_keys=False),
         "latent": _latent_summary(exploration, explored_images, latent_map),
+        "prompts": _prompts_summary(prompt_fidelity, prompted_images),
     }
 
 
@@ -104,6 +112,7 @@ def write_report(
                     summary["config"],
                     summary["flags"],
                     _latent(summary),
+                    _prompted(summary),
                 )
                 for summary in summaries
             ],
@@ -142,6 +151,27 @@ def _latent_summary(
         "picture": _text(png(latent_scatter(latent_map, exploration["class_names"]))),
     }
     return {"metrics": exploration["metrics"], "omitted": exploration["omitted"], "pictures": shown, "map": places}
+
+
+def _prompts_summary(prompt_fidelity: dict[str, Any] | None, prompted_images: ImageSet | None) -> dict[str, str] | None:
+    """Return what the page shows of what was drawn by prompt; None where no prompts were taken."""
+    if prompt_fidelity is None or prompted_images is None or not prompt_fidelity["panels"]:
+        return None
+    from simulacra.exploration.panels import unpack
+    from simulacra.plotting import picture_table, png
+    from simulacra.report.sentences import prompt_sentences
+
+    (panel,) = unpack(prompt_fidelity["panels"], prompted_images)
+    caption = f"{panel.caption} {prompt_sentences(prompt_fidelity)}"
+    return {"title": panel.title, "caption": caption, "picture": _text(png(picture_table([panel])))}
+
+
+def _prompted(summary: dict[str, Any]) -> "Picture | None":
+    from simulacra.report.page import Picture
+
+    # A summary that was made before there were prompts has none.
+    shown = summary.get("prompts")
+    return shown and Picture(shown["title"], shown["caption"], b64decode(shown["picture"]))
 
 
 def _latent(summary: dict[str, Any]) -> "Latent | None":
