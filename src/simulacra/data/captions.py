@@ -90,7 +90,7 @@ class Captions:
 
     def __len__(self) -> int:
         """Count the captions, the empty one left out."""
-        return self.n_classes * SIDES ** len(TOLD)
+        return self.n_classes * int(SIDES ** len(TOLD))
 
     @property
     def told(self) -> tuple[bool, ...]:

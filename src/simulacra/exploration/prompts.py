@@ -59,7 +59,8 @@ def _drawn_sides(captions: Captions, rng: np.random.Generator) -> Integers:
 def _asked_for(model: GenerativeModel, captions: Captions, labels: Integers, said: Integers, seed: int) -> ImageSet:
     """Draw one image a caption, which the model is asked for in words."""
     prompts = [
-        Prompt(captions.text(captions.index(int(label), sides))) for label, sides in zip(labels, said, strict=True)
+        Prompt(captions.text(captions.index(int(label), sides.tolist())))
+        for label, sides in zip(labels, said, strict=True)
     ]
     return model.sample(len(prompts), condition=prompts, seed=seed)
 
@@ -80,7 +81,7 @@ def _panel(model: GenerativeModel, captions: Captions, seed: int) -> Panel:
     rows = [(label, each) for label in classes for each in sides]
     labels, said = (np.repeat(np.array(column), SHOWN, axis=0) for column in zip(*rows, strict=True))
     images = _asked_for(model, captions, labels, said, seed).images
-    texts = (captions.text(captions.index(label, each)) for label, each in rows)
+    texts = (captions.text(captions.index(label, each.tolist())) for label, each in rows)
     return Panel(
         "prompts",
         "Images drawn to order",

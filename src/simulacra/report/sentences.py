@@ -101,7 +101,7 @@ def prompt_sentences(record: Mapping[str, Any]) -> str:
     words = ", ".join(f"{word} {percent(each['value'])}" for word, each in fidelity["words"].items())
     return (
         f"{found} Measured in the pixels, a word holds in {_interval(fidelity['attributes'])} of "
-        f"{fidelity['attributes']['n']:,} cases where chance, or a real image of the class, would have a third: {words}."
+        f"{fidelity['attributes']['n']:,} cases, where chance, or a real image of the class, has a third: {words}."
     )
 
 
