@@ -314,5 +314,5 @@ def test_the_summary_refuses_what_an_older_model_drew_by_prompt(
     of_now = {"model_sha256": "new", "row": "diffusion", "metrics": {}}
     with pytest.raises(SimulacraError, match="drew by prompt is an older model's; run `kedro run --pipeline evaluate`"):
         summarise_family(
-            of_now, pixels, History([]).frame(), of_now, {}, {}, prompt_fidelity=record, prompted_images=pixels
+            of_now, pixels, History().frame(), of_now, {}, {}, prompt_fidelity=record, prompted_images=pixels
         )
