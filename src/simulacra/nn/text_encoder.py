@@ -32,7 +32,8 @@ class TextEncoder(nn.Module):
         # Known from the classes' names, so it need not be kept with what is learnt.
         self.register_buffer("tokens", torch.from_numpy(tokens), persistent=False)
         self.words = nn.Embedding(n_words, dim)
-        self.places = nn.Parameter(0.1 * torch.randn(tokens.shape[1], dim))
+        self.places = nn.Parameter(torch.empty(tokens.shape[1], dim))
+        nn.init.xavier_normal_(self.places)
         self.attention = SelfAttention(dim, heads=heads)
         self.inner = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.SiLU(), nn.Linear(2 * dim, dim))
         self.norm = nn.LayerNorm(dim)
