@@ -64,6 +64,13 @@ def test_families_with_codes_are_explored_and_no_others(registered: dict) -> Non
         assert {f"{dataset}.{family}" for family in latent} <= summarised
 
 
+def test_families_with_prompts_are_asked_and_no_others(registered: dict) -> None:
+    for stage, dataset_name in (("evaluate", "prompt_fidelity"), ("report", "prompted_images")):
+        nodes = (node for node in registered[stage].nodes if dataset_name in str([*node.inputs, *node.outputs]))
+        asked = {node.namespace.split(".")[1] for node in nodes}
+        assert asked == {name for name, family in FAMILIES.items() if family.prompts}
+
+
 def test_parameters_that_nodes_read_exist(registered: dict, loader: ExperimentConfigLoader) -> None:
     parameters = loader["parameters"]
     for name in registered["mnist"].inputs() | registered["fashion_mnist"].inputs():

@@ -97,6 +97,17 @@ def test_latent_spaces_are_explored_shown_and_tracked(whole_project: Path) -> No
         assert "plotly.js v" in map_page and "https://cdn" not in map_page.split("plotly.js v")[0]
 
 
+def test_prompts_are_tried_shown_and_tracked(whole_project: Path) -> None:
+    page = (whole_project / REPORTING / "report.html").read_text()
+    assert 'id="prompts"' in page
+    for family in (name for name, facts in FAMILIES.items() if facts.prompts):
+        record = json.loads((whole_project / REPORTING / family / "prompt_fidelity.json").read_text())
+        (run,) = tracked(whole_project)[f"mnist.{family}"]
+        assert {"prompt_class_accuracy", "prompt_attribute_accuracy"} <= set(record["metrics"])
+        assert record["metrics"] == {key: run.data.metrics[key] for key in record["metrics"]}
+        assert f"08_reporting/mnist/{family}/prompts.png" in artifacts(whole_project, run)
+
+
 def test_one_parent_and_one_child_a_family_with_the_same_metric_keys(finished_project: Path) -> None:
     runs = tracked(finished_project)
     (parent,), (gmm,), (vae,) = runs["mnist"], runs["mnist.gmm"], runs["mnist.vae"]

@@ -1,14 +1,14 @@
 """Every registered pipeline, built from one template a stage and the datasets of experiments.yml."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import reduce
 from operator import add
 
 from kedro.pipeline import Pipeline
 
 from simulacra.experiments import STAGES, Experiment, load_experiments
-from simulacra.models import FAMILIES
+from simulacra.models import FAMILIES, Family
 from simulacra.pipelines.augment import pipeline as augment
 from simulacra.pipelines.evaluate import pipeline as evaluate
 from simulacra.pipelines.explore import pipeline as explore
@@ -43,28 +43,17 @@ def dataset_stages(experiment: Experiment) -> dict[str, Pipeline]:
         # `vae.summary` inside the namespace `mnist` is meant: the dataset's stage gathers what its families made.
         warnings.filterwarnings("ignore", message=".*'\\.' characters.*")
         whole = report.create_dataset_pipeline(experiment.families)
-    latent = experiment._replace(families=tuple(each for each in experiment.families if FAMILIES[each].latent))
     return {
         "ingest": _of_dataset(ingest.create_pipeline(), experiment),
         "preprocess": _of_dataset(preprocess.create_pipeline(), experiment),
-        "train": _of_families(train.create_pipeline(), experiment),
-        "generate": _sum(
-            _of_family(generate.create_pipeline(denoises=FAMILIES[each].denoises), experiment.dataset, each)
-            for each in experiment.families
-        ),
+        "train": _of_families(lambda _: train.create_pipeline(), experiment),
+        "generate": _of_families(generate.create_pipeline, experiment),
         "evaluate": _of_dataset(evaluate.create_dataset_pipeline(), experiment)
-        + _of_families(evaluate.create_family_pipeline(), experiment),
+        + _of_families(evaluate.create_family_pipeline, experiment),
         "augment": _of_dataset(augment.create_dataset_pipeline(), experiment)
-        + _of_families(augment.create_family_pipeline(), experiment),
-        "explore": _of_families(explore.create_pipeline(), latent),
-        "report": _of_dataset(whole, experiment)
-        + _sum(
-            _of_family(
-                report.create_family_pipeline(latent=FAMILIES[each].latent, denoises=FAMILIES[each].denoises),
-                *(experiment.dataset, each),
-            )
-            for each in experiment.families
-        ),
+        + _of_families(lambda _: augment.create_family_pipeline(), experiment),
+        "explore": _of_families(explore.create_pipeline, experiment),
+        "report": _of_dataset(whole, experiment) + _of_families(report.create_family_pipeline, experiment),
     }
 
 
@@ -78,9 +67,9 @@ def _of_dataset(template: Pipeline, experiment: Experiment) -> Pipeline:
     )
 
 
-def _of_families(template: Pipeline, experiment: Experiment) -> Pipeline:
+def _of_families(template: Callable[[Family], Pipeline], experiment: Experiment) -> Pipeline:
     """Put a template into the namespace of every family of the dataset."""
-    return _sum(_of_family(template, experiment.dataset, family) for family in experiment.families)
+    return _sum(_of_family(template(FAMILIES[each]), experiment.dataset, each) for each in experiment.families)
 
 
 def _of_family(template: Pipeline, dataset: str, family: str) -> Pipeline:

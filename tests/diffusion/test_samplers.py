@@ -257,7 +257,8 @@ def counted(calls: list[Level]) -> Denoise:
 
 
 @pytest.mark.parametrize(
-    ("name", "calls_a_step"), [("euler", 1), ("dpm_solver", 1), ("ancestral", 1), ("sde_dpm_solver", 1), ("ddim 0.5", 1), ("heun", 2)]
+    ("name", "calls_a_step"),
+    [("euler", 1), ("dpm_solver", 1), ("ancestral", 1), ("sde_dpm_solver", 1), ("ddim 0.5", 1), ("heun", 2)],
 )
 def test_every_step_can_be_watched_and_costs_what_is_said(name: str, calls_a_step: int) -> None:
     levels, calls = EDM().levels(6), list[Level]()

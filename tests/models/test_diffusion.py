@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from simulacra.data.captions import Captions
 from simulacra.data.fabricate import fabricate_images
 from simulacra.data.image_set import ImageSet
 from simulacra.diffusion import elbo
 from simulacra.diffusion.film import Film
 from simulacra.diffusion.schedules import Level, noised
 from simulacra.errors import SimulacraError
+from simulacra.models.base import Prompt
 from simulacra.models.diffusion import AUTOENCODER_FOLDER, Diffusion, DiffusionConfig, DiffusionNetwork
 from simulacra.models.vae import VAEConfig
 from simulacra.training import checkpoint
@@ -47,6 +49,7 @@ def dark_and_bright() -> ImageSet:
     ("wrong", "said"),
     [
         ({"guidance": 2.0, "unconditional_share": 0.0}, "set unconditional_share above 0"),
+        ({"prompt_guidance": 2.0, "unconditional_share": 0.0}, "set unconditional_share above 0"),
         ({"space": "latent", "autoencoder": {"conditional": True}}, r"autoencoder\.conditional must be false"),
         ({"width": 10, "heads": 3}, "must divide"),
         ({"elbo_evaluations": 3}, "multiple of 2"),
@@ -298,3 +301,92 @@ def test_a_film_changes_no_sample_and_ends_with_them(config: dict[str, Any]) -> 
         assert drawn.fingerprint() == asked.sample(6, condition=1, seed=2).fingerprint()
         assert film.steps == [0, 1, 2, 3, 4, 5]
         assert film.states[0].shape == (4, 1, 8, 8) and (film.states[-1] == drawn.images[:4]).all()
+
+
+def dim_and_bright_bars(n: int = 240) -> ImageSet:
+    """Bars of any brightness, upright ones of one class and flat ones of the other."""
+    rng = np.random.default_rng(0)
+    labels, level = np.arange(n) % 2, rng.uniform(60, 255, (n, 1, 1, 1))
+    away = np.abs(np.arange(6) - 2.5)
+    flat = np.outer(away < 1, away < 3)
+    shapes = np.where(labels[:, None, None] == 1, flat, flat.T)[:, None]
+    return ImageSet(np.rint(level * shapes).astype(np.uint8), labels, ("bar", "dash"))
+
+
+@pytest.fixture(scope="module")
+def of_bars() -> Diffusion:
+    training = TrainingConfig(steps=250, learning_rate=5e-3, batch_size=50, ema_decay=0.95)
+    return fitted(dim_and_bright_bars(), training, patch=1, width=16, sampler_steps=8)
+
+
+def test_the_words_of_a_prompt_change_what_is_drawn(of_bars: Diffusion) -> None:
+    for name, label in (("bar", 0), ("dash", 1)):
+        for word, side in (("dark", 1), ("grey", 2), ("bright", 3)):
+            drawn = of_bars.sample(30, condition=Prompt(f"A {word} {name}."), seed=1)
+            assert drawn.labels.tolist() == [label] * 30
+            corner = drawn.images[:, 0, 0, 2].astype(float) - drawn.images[:, 0, 2, 0]
+            assert ((corner > 0) == (name == "bar")).mean() > 0.9, (word, name)
+            # What is neither may fall to either side.
+            assert (of_bars.captions.sides(drawn)[:, 2] == side).mean() > (0.4 if word == "grey" else 0.6), (word, name)
+
+
+def test_a_prompt_without_a_class_is_of_classes_as_in_the_data(of_bars: Diffusion) -> None:
+    drawn = of_bars.sample(40, condition=Prompt("a bright picture"), seed=1)
+    assert 5 < drawn.labels.sum() < 35
+    assert (of_bars.captions.sides(drawn)[:, 2] == 3).mean() > 0.6
+    assert of_bars.sample(40, condition=Prompt("a picture"), seed=1).labels.tolist() == drawn.labels.tolist()
+
+
+def test_prompts_may_be_one_a_sample_and_classes_are_asked_for_as_ever(of_bars: Diffusion) -> None:
+    each = of_bars.sample(2, condition=[Prompt("a bright bar"), Prompt("dash")], seed=3)
+    assert each.labels.tolist() == [0, 1]
+    assert of_bars.sample(4, condition="dash", seed=3).labels.tolist() == [1] * 4
+    with pytest.raises(SimulacraError, match="2 prompts cannot be shared out to 3 samples"):
+        of_bars.sample(3, condition=[Prompt("bar")] * 2, seed=0)
+    with pytest.raises(SimulacraError, match="unknown words: purple"):
+        of_bars.sample(3, condition=Prompt("a purple bar"), seed=0)
+
+
+def test_a_class_alone_is_as_varied_as_the_data(of_bars: Diffusion) -> None:
+    """Silence about an attribute says nothing of it: a bar is no likelier to be grey than dark or bright."""
+    sides = of_bars.captions.sides(of_bars.sample(200, condition="bar", seed=2))
+    assert np.bincount(sides[:, 2], minlength=4)[1:].min() > 25
+
+
+def test_a_saved_model_understands_the_same_prompts(of_bars: Diffusion, tmp_path: Path) -> None:
+    of_bars.save(tmp_path)
+    loaded, prompt = Diffusion.load(tmp_path), Prompt("a dark dash")
+    assert loaded.captions.words == of_bars.captions.words
+    drawn = of_bars.sample(5, condition=prompt, seed=4)
+    assert loaded.sample(5, condition=prompt, seed=4).fingerprint() == drawn.fingerprint()
+
+
+def test_while_training_words_are_left_out_whatever_they_say() -> None:
+    captions = Captions(("x", "y", "z"))
+    with seeded(0):
+        network = DiffusionNetwork(DiffusionConfig(**SMALL), (1, 8, 8), 3, captions)
+    whole = torch.tensor([captions.index(2, (1, 3, 0)), captions.index(1, (2, 2, 2))]).repeat(2000)
+    found = [captions.split(int(index)) for index in network._with_fewer_words(whole, Noise(0))]
+    assert {label for label, _ in found[::2]} == {2} and {label for label, _ in found[1::2]} == {1}
+    for sides, expected in ((found[::2], (1, 3, 0)), (found[1::2], (2, 2, 2))):
+        shares = np.mean([[side == word for side, word in zip(each, expected, strict=True)] for _, each in sides], 0)
+        assert shares == pytest.approx([0.5, 0.5, 1.0 if expected[2] == 0 else 0.5], abs=0.05)
+        assert {side for _, each in sides for side in each} <= {0, *expected}
+
+
+@pytest.mark.parametrize(
+    ("data", "config"), [(DATA, {"captions": False}), (ImageSet(DATA.images), {}), (DATA, {"conditional": False})]
+)
+def test_a_model_without_captions_takes_no_prompts(data: ImageSet, config: dict[str, Any]) -> None:
+    model = fitted(data, TrainingConfig(steps=1), **config)
+    assert model.captions is None
+    for condition in (Prompt("a bar"), [Prompt("a bar")] * 2):
+        with pytest.raises(SimulacraError, match="diffusion takes no prompts"):
+            model.sample(2, condition=condition, seed=0)
+
+
+def test_codes_are_asked_for_in_words_too() -> None:
+    model = fitted(
+        dim_and_bright_bars(), TrainingConfig(steps=5), **{k: v for k, v in LATENT.items() if k not in SMALL}
+    )
+    assert model.sample(3, condition=Prompt("a dark bar"), seed=0).labels.tolist() == [0, 0, 0]

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,20 @@ from simulacra.data.image_set import ImageSet
 from simulacra.data.split import stratified_split
 from simulacra.errors import SimulacraError
 from simulacra.exploration.config import ExplorationConfig
+from simulacra.exploration.panels import unpack
 from simulacra.models.diffusion import Diffusion, DiffusionConfig
 from simulacra.models.gmm import GaussianMixture, GMMConfig
 from simulacra.models.vae import VAE, VAEConfig
 from simulacra.pipelines.augment.nodes import train_on_real, try_augmentation
 from simulacra.pipelines.config import EvaluationConfig, FamilyConfig, GenerationConfig, SamplingConfig
-from simulacra.pipelines.evaluate.nodes import evaluate, evaluate_baselines, train_extractor
+from simulacra.pipelines.evaluate.nodes import evaluate, evaluate_baselines, plot_prompts, train_extractor, try_prompts
 from simulacra.pipelines.explore.nodes import FIGURES, draw_panels, explore, map_latents
 from simulacra.pipelines.generate.nodes import draw, draw_filmed, generate, plot_drawn, plot_film
 from simulacra.pipelines.preprocess.nodes import split
 from simulacra.pipelines.report.nodes import summarise_family, write_report
 from simulacra.pipelines.train.nodes import fit
 from simulacra.report.leaderboard import leaderboard
+from simulacra.report.sentences import prompt_sentences
 from simulacra.training.config import TrainingConfig
 from simulacra.training.history import History
 
@@ -323,3 +326,43 @@ def test_a_denoised_draw_comes_with_its_film() -> None:
         "kedro run --pipeline generate --namespaces toy.diffusion --params seed=3,toy.diffusion.sampling.n=64" in page
     )
     assert f"toy.diffusion.sampling.classes={TRAIN.class_names[-1]},toy.diffusion.sampling.guidance=2.0" in page
+
+
+@pytest.fixture(scope="module")
+def prompted(extractor: tuple[Any, dict[str, Any]]) -> tuple[Diffusion, dict[str, Any], ImageSet]:
+    model = Diffusion(DiffusionConfig(width=8, timesteps=50, sampler_steps=2))
+    model.fit(TRAIN, training=TrainingConfig(steps=2))
+    return model, *try_prompts(model, *extractor, seed=0)
+
+
+def test_prompts_are_tried_and_shown_with_intervals(prompted: tuple[Diffusion, dict[str, Any], ImageSet]) -> None:
+    model, record, pixels = prompted
+    assert json.loads(json.dumps(record)) == record and record["model_sha256"] == model.fingerprint()
+    words = model.captions.words
+    assert words and set(record["fidelity"]["words"]) == set(words)
+    metrics = record["metrics"]
+    assert {"prompt_class_accuracy", "prompt_attribute_accuracy"} <= set(metrics)
+    for found in (record["fidelity"]["classes"], record["fidelity"]["attributes"]):
+        low, high = found["interval"]
+        assert 0 <= low <= found["value"] <= high <= 1 and found["n"] > 100
+    (panel,) = unpack(record["panels"], pixels)
+    assert panel.images.shape == (6, 8, *TRAIN.shape) and panel.rows[0].startswith("a ")
+    assert plot_prompts(record, pixels).axes
+    sentences = prompt_sentences(record)
+    assert "480 images" in sentences and all(word in sentences for word in words)
+
+
+def test_a_model_that_takes_no_prompts_says_why(extractor: tuple[Any, dict[str, Any]], model: GaussianMixture) -> None:
+    record, pixels = try_prompts(model, *extractor, seed=0)
+    assert record["omitted"] == "gmm takes no prompts: it was fitted without classes" or model.conditional
+    assert record["metrics"] == {} and len(pixels) == 0 and plot_prompts(record, pixels) is not None
+
+
+def test_the_summary_refuses_what_an_older_model_drew_by_prompt(
+    prompted: tuple[Diffusion, dict[str, Any], ImageSet],
+) -> None:
+    _, record, pixels = prompted
+    of_now = {"model_sha256": "new", "row": "diffusion", "metrics": {}}
+    with pytest.raises(SimulacraError, match="drew by prompt is an older model's; run `kedro run --pipeline evaluate`"):
+        of_all = (of_now, pixels, History().frame(), of_now, {}, {}, of_now)
+        summarise_family(*of_all, prompt_fidelity=record, prompted_images=pixels)

@@ -306,3 +306,12 @@ def test_page_without_likelihoods_does_not_speak_of_them():
 
 def test_every_metric_has_its_meaning():
     assert set(MEANINGS) == set(METRICS)
+
+
+def test_what_was_drawn_by_prompt_is_shown_where_there_is_any():
+    assert 'id="prompts"' not in PAGE
+    drawn = Picture("Images drawn to order", "Of 480 images the classifier takes 97.0 %.", PICTURE)
+    page = render(make_report(families=[Family("gmm", PICTURE), Family("vae", PICTURE, prompts=drawn)]))
+    section = page[page.index('<section id="prompts"') : page.index('<section id="training"')]
+    assert "vae: images drawn to order" in section and "97.0 %" in section and "gmm" not in section
+    assert '<a href="#prompts">Prompts</a>' in page

@@ -31,6 +31,14 @@ def test_metrics_bring_their_spread_and_the_passport() -> None:
     assert row == ("floor/fid", 3.0, 0)
 
 
+def test_what_was_drawn_by_prompt_gives_its_figures() -> None:
+    record = {"seed": 0, "metrics": {"prompt_class_accuracy": 0.9, "prompt_accuracy.thick": 0.8}, "panels": []}
+    assert content("prompt_fidelity", record).metrics == [
+        ("prompt_class_accuracy", 0.9, 0),
+        ("prompt_accuracy.thick", 0.8, 0),
+    ]
+
+
 def test_an_exploration_gives_its_figures_and_not_its_captions() -> None:
     record = {"metrics": {"reconstruction_mse": 0.1, "attribute_r2.slant": 0.9}, "panels": [], "conditional": True}
     assert content("exploration", record).metrics == [("reconstruction_mse", 0.1, 0), ("attribute_r2.slant", 0.9, 0)]

@@ -12,19 +12,20 @@ if TYPE_CHECKING:
 class Family(NamedTuple):
     """One family: the class in the module of the family's name, and the kinds of data that it models.
 
-    `latent` says that it has codes, that is `encode` and `decode`, and `denoises` that its sampler can be filmed on the
-    way from noise to image, without importing it.
+    Without importing it: `latent` says that it has codes, that is `encode` and `decode`, `denoises` that its sampler can
+    be filmed on the way from noise to image, and `prompts` that it can be asked in words.
     """
 
     class_name: str
     kinds: frozenset[str]
     latent: bool = False
     denoises: bool = False
+    prompts: bool = False
 
 
 FAMILIES: dict[str, Family] = {
     "autoencoder": Family("Autoencoder", frozenset({"image"}), latent=True),
-    "diffusion": Family("Diffusion", frozenset({"image"}), denoises=True),
+    "diffusion": Family("Diffusion", frozenset({"image"}), denoises=True, prompts=True),
     "flow": Family("NormalizingFlow", frozenset({"image"}), latent=True),
     "gan": Family("GAN", frozenset({"image"})),
     "gmm": Family("GaussianMixture", frozenset({"image"})),

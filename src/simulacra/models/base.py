@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from simulacra.data.captions import Captions
 from simulacra.data.image_set import ImageSet
 from simulacra.errors import SimulacraError
 from simulacra.metrics.likelihood import Likelihood
@@ -21,13 +22,13 @@ from simulacra.training.history import Callback, History
 
 
 class Prompt(NamedTuple):
-    """A caption of what is to be drawn."""
+    """What is asked for in words, such as "a thick slanted seven"."""
 
     text: str
 
 
-Condition = int | str | Sequence[int] | NDArray[np.int64] | Prompt | None
-"""A class by index or name, one index a sample, a prompt, or None: classes as frequent as in the training data."""
+Condition = int | str | Prompt | Sequence[int] | Sequence[Prompt] | NDArray[np.int64] | None
+"""A class by index or name, a prompt, one index or prompt a sample, or None: classes as frequent as in the data."""
 
 
 class ModelConfig(BaseModel):
@@ -125,6 +126,11 @@ class GenerativeModel(ABC):
         """Say what the family's nats are of; None where it has no likelihood."""
         return None
 
+    @property
+    def captions(self) -> Captions | None:
+        """All captions that prompts may ask for; None for a model that takes no prompts."""
+        return None
+
     def n_parameters(self) -> int:
         """Count the learnt numbers."""
         return sum(array.size for array in self.tensors().values())
@@ -179,8 +185,8 @@ class GenerativeModel(ABC):
         Raises:
             SimulacraError: for a class that the model does not know, or a condition that it cannot honour.
         """
-        if isinstance(condition, Prompt):
-            raise SimulacraError(f"{self.name} takes no prompts; name classes instead")
+        if prompts_in(condition):
+            raise SimulacraError(f"{self.name} takes no prompts; ask for a class by its name, or for none")
         if not self.conditional:
             if condition is not None:
                 raise SimulacraError(f"{self.name} was fitted without classes and cannot sample {condition!r}")
@@ -227,3 +233,11 @@ class GenerativeModel(ABC):
     def labelled(self, images: NDArray[np.uint8], classes: NDArray[np.int64]) -> ImageSet:
         """Wrap samples, with their classes where the family is conditional."""
         return ImageSet(images, classes, self.class_names) if self.conditional else ImageSet(images)
+
+
+def prompts_in(condition: Condition) -> list[Prompt]:
+    """Return the prompts of a condition: none where it is something else."""
+    if isinstance(condition, Prompt):
+        return [condition]
+    several = condition if isinstance(condition, list | tuple) else ()
+    return [each for each in several if isinstance(each, Prompt)]

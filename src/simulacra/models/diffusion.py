@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from simulacra.data.captions import SIDES, TOLD, UNSAID, Captions, learn_thirds
 from simulacra.data.image_set import ImageSet
 from simulacra.diffusion import elbo, samplers
 from simulacra.diffusion.film import Film
@@ -21,11 +22,12 @@ from simulacra.diffusion.samplers import DETERMINISTIC, Normal, State, final
 from simulacra.diffusion.schedules import Level, noised
 from simulacra.errors import SimulacraError
 from simulacra.metrics.likelihood import Likelihood
-from simulacra.models.base import Condition, ModelConfig
+from simulacra.models.base import Condition, ModelConfig, Prompt, prompts_in
 from simulacra.models.neural import NeuralModel
 from simulacra.models.vae import VAE, VAEConfig, VAENetwork
 from simulacra.nn.latents import codes
 from simulacra.nn.residual_mlp import ResidualMLP
+from simulacra.nn.text_encoder import TextEncoder
 from simulacra.nn.unet import ClassEmbedding, UNet
 from simulacra.training import checkpoint, distributed
 from simulacra.training.batches import Batch, to_float, to_uint8
@@ -44,8 +46,12 @@ SIGNAL = 2.0
 
 More than pixels have, so that enough looks fall where noise is strong, which is where classes differ.
 """
+WORD_SHARE = 0.5
+"""How often each word of a caption but the class's is said while training, whatever the image, so that silence about
+an attribute says nothing of it."""
 
 Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -71,6 +77,10 @@ class DiffusionConfig(ModelConfig):
         1.0, ge=0, description="weight of the class; above 1 samples are more typical of it, at twice the work"
     )
     unconditional_share: float = Field(0.1, ge=0, lt=1, description="share of images trained on without their class")
+    captions: bool = Field(
+        True, description="tell the class in words, and what pixels show, so that prompts can ask for it"
+    )
+    prompt_guidance: float = Field(2.0, ge=0, description="weight of a prompt, where guidance is that of a class")
     clip: bool = Field(True, description="clip estimated images to the pixels' range; for pixel space")
     width: int = Field(48, ge=4, description="channels of the finest level")
     multipliers: tuple[int, ...] = Field(
@@ -96,9 +106,11 @@ class DiffusionConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _guidance_has_something_to_compare_with(self) -> Self:
-        if self.conditional and self.guidance != 1 and not self.unconditional_share:
+        guides = self.guidance != 1 or (self.captions and self.prompt_guidance != 1)
+        if self.conditional and guides and not self.unconditional_share:
             raise ValueError(
-                "guidance other than 1 compares with estimates without class: set unconditional_share above 0"
+                "guidance or prompt_guidance other than 1 compares with estimates without class: set "
+                "unconditional_share above 0"
             )
         return self
 
@@ -129,7 +141,13 @@ class DiffusionConfig(ModelConfig):
 
 
 class DiffusionNetwork(Trainable):
-    """What answers for noisy images or codes, their classes' vectors, and the loss.
+    """What answers for noisy images or codes, their classes' or captions' vectors, and the loss.
+
+    Args:
+        config: the hyper-parameters.
+        shape: of one image.
+        n_classes: classes; 0 for none.
+        captions: how the classes are told in words; None for a table of vectors.
 
     Example:
         >>> network = DiffusionNetwork(DiffusionConfig(width=8), (1, 8, 8), n_classes=3)
@@ -140,16 +158,24 @@ class DiffusionNetwork(Trainable):
 
     bf16_pays_on_cpu = True
     channels_last_pays = True
+    thirds: Tensor
     shift: Tensor
     scale: Tensor
     decoder_sigma: Tensor
 
-    def __init__(self, config: DiffusionConfig, shape: tuple[int, int, int], n_classes: int) -> None:
+    def __init__(
+        self, config: DiffusionConfig, shape: tuple[int, int, int], n_classes: int, captions: Captions | None = None
+    ) -> None:
         super().__init__()
         self.config, self.n_classes = config, n_classes
         self.formulation = config.build_formulation()
         condition_dim = 4 * config.width if n_classes else 0
-        self.classes = ClassEmbedding(n_classes, condition_dim) if n_classes else None
+        self.classes: ClassEmbedding | TextEncoder | None = None
+        if captions:
+            self.classes = TextEncoder(*captions.tokens(), condition_dim)
+            self.register_buffer("thirds", torch.zeros(captions.thirds.shape))
+        elif n_classes:
+            self.classes = ClassEmbedding(n_classes, condition_dim)
         self.net: nn.Module
         if config.space == "latent":
             self.shape: tuple[int, ...] = (config.autoencoder.code_dim,)
@@ -198,14 +224,23 @@ class DiffusionNetwork(Trainable):
         return self.formulation.denoise(lambda x, clock: self.net(x, clock, condition))
 
     def _condition(self, batch: Batch) -> Tensor | None:
-        """Return the classes' vectors; while training, some are of the null class."""
+        """Return the classes' or captions' vectors; while training, some lack words, and some are of the null class."""
         if self.classes is None or batch.y is None:
             return None
         y = batch.y
         if self.training:
+            if isinstance(self.classes, TextEncoder):
+                y = self._with_fewer_words(y, batch.noise)
             dropped = batch.noise.uniform(len(y)) < self.config.unconditional_share
             y = torch.where(dropped, self.classes.null(len(y)), y)
         return self.classes(y)  # type: ignore[no-any-return]
+
+    def _with_fewer_words(self, captions: Tensor, noise: Noise) -> Tensor:
+        """Return indices of captions without some of their words; that of the class stays."""
+        places = SIDES ** torch.arange(len(TOLD), device=captions.device)
+        sides = captions[:, None] // self.n_classes // places % SIDES
+        said = noise.uniform(len(captions), len(TOLD)) < WORD_SHARE
+        return captions % self.n_classes + self.n_classes * (torch.where(said, sides, UNSAID) * places).sum(1)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the formulation's mean weighted squared error."""
@@ -213,7 +248,7 @@ class DiffusionNetwork(Trainable):
         x0 = self.encode(batch.x, batch.noise)
         noise, uniform = batch.noise.normal(*x0.shape), batch.noise.uniform(len(x0))
         if self.config.formulation == "flow_matching" and self.config.optimal_transport:
-            # Of several processes each pairs its own share of the batch.
+            # Of several processes each pairs its own share of the batch, captions with their like.
             noise = couple(x0, noise, batch.y if self.n_classes else None)
         losses = self.formulation.losses(
             lambda x, clock: self.net(x, clock, condition), x0, noise=noise, uniform=uniform
@@ -268,10 +303,30 @@ class Diffusion(NeuralModel):
         if self.config.space == "latent":
             self.autoencoder = VAE(self.config.autoencoder)
             self.autoencoder.shape = self.shape
-        return DiffusionNetwork(self.config, self.shape, len(self.class_names) if self.conditional else 0)
+        captions = Captions(self.class_names) if self._captioned else None
+        return DiffusionNetwork(self.config, self.shape, len(self.class_names) if self.conditional else 0, captions)
+
+    @property
+    def captions(self) -> Captions | None:
+        """All captions that prompts may be; None for a model that takes no prompts."""
+        return Captions(self.class_names, self.network.thirds.cpu().numpy()) if self._captioned else None
+
+    @property
+    def _captioned(self) -> bool:
+        return self.conditional and self.config.captions
+
+    def examples(self, data: ImageSet) -> ImageSet:
+        """Return images with the index of their whole caption for a class, where the network is told captions."""
+        return data if self.captions is None or data.labels is None else self.captions.describe(data)
 
     def learn(self, train: ImageSet, training: TrainingConfig, **options: Any) -> History:
-        """Train the autoencoder where there is one, then the network, then fit the decoder's width."""
+        """Train the autoencoder where there is one, then the network, then fit the decoder's width.
+
+        What words mean is learnt before all that.
+        """
+        if self._captioned:
+            thirds = distributed.from_leader(lambda: learn_thirds(train))
+            self.network.thirds.copy_(torch.from_numpy(thirds))
         if self.config.space == "latent":
             return self._learn_codes(train, training, **options)
         history = super().learn(train, training, **options)
@@ -341,10 +396,10 @@ class Diffusion(NeuralModel):
         return process
 
     def denoiser(self, y: Tensor | None, *, guidance: float | None = None) -> Denoise:
-        """Return the denoiser of states of these classes, (n,), guided and clipped as configured.
+        """Return the denoiser of states of these classes or captions, (n,), guided and clipped as configured.
 
         Args:
-            y: class indices; None for a model without classes.
+            y: indices of classes, or of captions where there are any; None for a model without classes.
             guidance: instead of the configured one.
         """
         classes = self.network.classes
@@ -397,34 +452,58 @@ class Diffusion(NeuralModel):
                 network.cpu().to(memory_format=torch.contiguous_format)
 
     def sample(self, n: int, *, condition: Condition = None, seed: int, film: Film | None = None) -> ImageSet:
-        """Draw noise and undo it by the configured sampler.
+        """Draw noise and undo it by the configured sampler; images of prompts are labelled with the class named.
 
         Args:
             n: how many.
-            condition: what of; see `GenerativeModel.choose_classes`.
+            condition: what of; see `choose_captions`.
             seed: decides the noise.
             film: keeps what the first images look like on the way; it changes none of them.
         """
-        classes = self.choose_classes(n, condition, np.random.default_rng(seed))
+        chosen = self.choose_captions(n, condition, np.random.default_rng(seed))
+        guidance = self.config.prompt_guidance if prompts_in(condition) else self.config.guidance
         noise, images = Noise(seed), np.empty((n, *self.shape), np.uint8)
         with self.ready() as device, sampling(self.n_states() * math.ceil(n / CHUNK)) as progress:
             for start in range(0, n, CHUNK):
-                y = torch.from_numpy(classes[start : start + CHUNK]).to(device)
-                images[start : start + CHUNK] = self._drawn(y, noise, device, progress, None if start else film)
-        return self.labelled(images, classes)
-
-    def _drawn(
-        self, y: Tensor, noise: Noise, device: torch.device, progress: Progress, film: Film | None
-    ) -> NDArray[np.uint8]:
-        levels = self.levels()
-        x = levels[0].sigma * noise.normal(len(y), *self.network.shape).to(device)
-        states = progress.over(self.trajectory(self.denoiser(y), x, levels, normal=noise.normal))
-        if film:
-            states = film.watch(x, levels[0], states, n_steps=self.n_states(), picture=self._pixels)
-        return self._pixels(final(x, states))
+                y = torch.from_numpy(chosen[start : start + CHUNK]).to(device)
+                x = self.levels()[0].sigma * noise.normal(len(y), *self.network.shape).to(device)
+                states = self.trajectory(self.denoiser(y, guidance=guidance), x, self.levels(), normal=noise.normal)
+                states = progress.over(states)
+                if film and not start:
+                    states = film.watch(x, self.levels()[0], states, n_steps=self.n_states(), picture=self._pixels)
+                images[start : start + CHUNK] = self._pixels(final(x, states))
+        return self.labelled(images, chosen % max(1, len(self.class_names)))
 
     def _pixels(self, x: Tensor) -> NDArray[np.uint8]:
         return to_uint8(self.network.decode(x).float()).cpu().numpy()
+
+    def choose_captions(self, n: int, condition: Condition, rng: np.random.Generator) -> Integers:
+        """Turn a condition into one index of a class or caption a sample, (n,); modulo the classes it is the class.
+
+        A prompt that names no class is of classes as frequent as in the training data.
+
+        Raises:
+            SimulacraError: as `choose_classes`, for prompts with words that this model does not know, and for other
+                than n prompts.
+        """
+        prompts, captions = prompts_in(condition), self.captions
+        if captions is None or not prompts:
+            return super().choose_classes(n, condition, rng)
+        if isinstance(condition, Prompt):
+            prompts *= n
+        if len(prompts) != n:
+            raise SimulacraError(f"{len(prompts)} prompts cannot be shared out to {n} samples; give one for each")
+        classes, readings = super().choose_classes(n, None, rng), {text: captions.read(text) for (text,) in prompts}
+        asked = (readings[text] for (text,) in prompts)
+        found = [
+            captions.index(drawn if label is None else label, sides)
+            for drawn, (label, sides) in zip(classes, asked, strict=True)
+        ]
+        return np.array(found, np.int64)
+
+    def choose_classes(self, n: int, condition: Condition, rng: np.random.Generator) -> Integers:
+        """Turn a condition into one class index a sample; a prompt's words beside the class are passed over."""
+        return self.choose_captions(n, condition, rng) % max(1, len(self.class_names))
 
     def elbo(self, images: NDArray[np.uint8], *, seed: int = 0, importance_samples: int = 1) -> Array:
         """Return a lower bound on log p(x) in nats per image, (n,), a conditional model's classes summed out.

@@ -78,7 +78,15 @@ class NeuralModel(GenerativeModel):
             options: the rest of what the loop is told: validation, seed, checkpoints, callbacks.
         """
         watch = self._watcher(train, training) if self.samples_while_training and training.watch_every else None
-        return loop.train(self.network, train, training, watch=watch, title=self.name, **options)
+        held_out = options.pop("validation", None)
+        validation = held_out and self.examples(held_out)
+        return loop.train(
+            self.network, self.examples(train), training, validation=validation, watch=watch, title=self.name, **options
+        )
+
+    def examples(self, data: ImageSet) -> ImageSet:
+        """Return what the network learns from images: they and their classes, unless a family has more to tell."""
+        return data
 
     def _watcher(self, train: ImageSet, training: TrainingConfig) -> Callable[[], Mapping[str, float]]:
         """Return a look at samples of the network as it is."""

@@ -112,6 +112,7 @@ class Family:
         latent: its latent space; None for a family without codes.
         film: some of its samples on their way from noise; None for a family that does not denoise.
         drawing_command: the shell command that draws other samples.
+        prompts: what it drew by prompt; None for one that takes none.
     """
 
     name: str
@@ -123,6 +124,7 @@ class Family:
     latent: Latent | None = None
     film: Picture | None = None
     drawing_command: str = ""
+    prompts: Picture | None = None
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,11 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from simulacra.models import Family
 from simulacra.pipelines.generate.nodes import draw, draw_filmed, generate, plot_drawn, plot_film, plot_samples
 
 
-def create_pipeline(*, denoises: bool) -> Pipeline:
+def create_pipeline(family: Family) -> Pipeline:
     """Return model → samples that are judged, and what a reader asks for; of a family that denoises with a film."""
     inputs = ["model", "params:generation", "params:seed"]
     outputs = ["samples", "generation_record", "generation_cost"]
@@ -15,7 +16,7 @@ def create_pipeline(*, denoises: bool) -> Pipeline:
         Node(plot_samples, "samples", "grid", name="plot_samples", tags="generate"),
         Node(plot_drawn, "drawn", "drawn_grid", name="plot_drawn", tags="generate"),
     ]
-    if not denoises:
+    if not family.denoises:
         return Pipeline([*nodes, Node(draw, asked, drawn, name="draw", tags="generate")])
     filmed = [
         Node(draw_filmed, asked, [*drawn, "film"], name="draw", tags="generate"),

@@ -31,11 +31,13 @@ def summarise_family(
     explored_images: ImageSet | None = None,
     latent_map: DataFrame | None = None,
     film: ImageSet | None = None,
+    prompt_fidelity: dict[str, Any] | None = None,
+    prompted_images: ImageSet | None = None,
 ) -> dict[str, Any]:
     """Return all that the page shows of one family, fit for JSON: pictures are PNG as base64.
 
-    Costs join the metrics only here, since no two runs share them. Only a family with codes has been explored, and only
-    one that denoises has been filmed.
+    Costs join the metrics only here, since no two runs share them. Only a family with codes has been explored, only one
+    that denoises has been filmed, and only one that may take prompts was asked for some.
 
     Raises:
         SimulacraError: where the metrics, what was drawn, or what was explored, are those of an older model.
@@ -44,17 +46,11 @@ def summarise_family(
 
     from simulacra.plotting import png, sample_grid, training_curves
 
-    if metrics["model_sha256"] != training_record["model_sha256"]:
-        family = metrics["row"]
-        raise SimulacraError(
-            f"the metrics of {family} are an older model's; run `kedro run --pipelines generate,evaluate`"
-        )
-    if drawing_record["model_sha256"] != training_record["model_sha256"]:
-        raise SimulacraError(f"what {metrics['row']} drew is an older model's; run `kedro run --pipeline generate`")
-    if exploration and exploration["model_sha256"] != training_record["model_sha256"]:
-        raise SimulacraError(
-            f"the latent space of {metrics['row']} is an older model's; run `kedro run --pipeline explore`"
-        )
+    family, model = metrics["row"], training_record["model_sha256"]
+    _refuse_stale(metrics, model, f"the metrics of {family} are", "--pipelines generate,evaluate")
+    _refuse_stale(drawing_record, model, f"what {family} drew is", "--pipeline generate")
+    _refuse_stale(exploration, model, f"the latent space of {family} is", "--pipeline explore")
+    _refuse_stale(prompt_fidelity, model, f"what {family} drew by prompt is", "--pipeline evaluate")
     measured = training_record | generation_cost
     costs = {key: {"value": measured[key], "std": None, "per_seed": None} for key in COSTS}
     return {
@@ -69,7 +65,13 @@ def summarise_family(
         "latent": _latent_summary(exploration, explored_images, latent_map),
         "asked": {key: drawing_record[key] for key in ("options", "class_names")},
         "film": None if film is None else _film_summary(drawing_record, film),
+        "prompts": _prompts_summary(prompt_fidelity, prompted_images),
     }
+
+
+def _refuse_stale(found: dict[str, Any] | None, model_sha256: str, what: str, remedy: str) -> None:
+    if found and found["model_sha256"] != model_sha256:
+        raise SimulacraError(f"{what} an older model's; run `kedro run {remedy}`")
 
 
 @skippable
@@ -115,6 +117,7 @@ def write_report(
                     _latent(summary),
                     _film(summary),
                     _drawing_command(summary, experiment),
+                    _prompted(summary),
                 )
                 for summary in summaries
             ],
@@ -188,6 +191,27 @@ def _spelt(class_names: list[str]) -> str:
     name = class_names[-1]
     plain = re.fullmatch(r"[\w-]+", name) and str(yaml.safe_load(name)) == name
     return name if plain else str(len(class_names) - 1)
+
+
+def _prompts_summary(prompt_fidelity: dict[str, Any] | None, prompted_images: ImageSet | None) -> dict[str, str] | None:
+    """Return what the page shows of what was drawn by prompt; None where no prompts were taken."""
+    if prompt_fidelity is None or prompted_images is None or not prompt_fidelity["panels"]:
+        return None
+    from simulacra.exploration.panels import unpack
+    from simulacra.plotting import picture_table, png
+    from simulacra.report.sentences import prompt_sentences
+
+    (panel,) = unpack(prompt_fidelity["panels"], prompted_images)
+    caption = f"{panel.caption} {prompt_sentences(prompt_fidelity)}"
+    return {"title": panel.title, "caption": caption, "picture": _text(png(picture_table([panel])))}
+
+
+def _prompted(summary: dict[str, Any]) -> "Picture | None":
+    from simulacra.report.page import Picture
+
+    # A summary that was made before there were prompts has none.
+    shown = summary.get("prompts")
+    return shown and Picture(shown["title"], shown["caption"], b64decode(shown["picture"]))
 
 
 def _latent(summary: dict[str, Any]) -> "Latent | None":
