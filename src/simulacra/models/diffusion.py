@@ -35,7 +35,7 @@ from simulacra.training.config import TrainingConfig
 from simulacra.training.device import autocast, resolve_precision
 from simulacra.training.history import Callback, History
 from simulacra.training.noise import Noise
-from simulacra.training.progress import Progress, sampling
+from simulacra.training.progress import sampling
 from simulacra.training.trainable import Trainable
 
 CHUNK = 250
