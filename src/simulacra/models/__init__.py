@@ -12,17 +12,19 @@ if TYPE_CHECKING:
 class Family(NamedTuple):
     """One family: the class in the module of the family's name, and the kinds of data that it models.
 
-    `latent` says that it has codes, that is `encode` and `decode`, without importing it.
+    `latent` says that it has codes, that is `encode` and `decode`, without importing it; `denoises` that it undoes noise,
+    and so can edit images.
     """
 
     class_name: str
     kinds: frozenset[str]
     latent: bool = False
+    denoises: bool = False
 
 
 FAMILIES: dict[str, Family] = {
     "autoencoder": Family("Autoencoder", frozenset({"image"}), latent=True),
-    "diffusion": Family("Diffusion", frozenset({"image"})),
+    "diffusion": Family("Diffusion", frozenset({"image"}), denoises=True),
     "flow": Family("NormalizingFlow", frozenset({"image"}), latent=True),
     "gan": Family("GAN", frozenset({"image"})),
     "gmm": Family("GaussianMixture", frozenset({"image"})),

@@ -99,6 +99,25 @@ class Latent:
 
 
 @dataclass(frozen=True)
+class Editing:
+    """What the report shows of one family's edits.
+
+    Args:
+        about: what was edited.
+        sentence: how good the fills are, measured; empty where that could not be.
+        omitted: what could not be shown, and why.
+        pictures: in the order in which they are shown.
+        command: shell command that edits a picture of one's own.
+    """
+
+    about: str
+    sentence: str
+    omitted: Mapping[str, str]
+    pictures: Sequence[Picture]
+    command: str
+
+
+@dataclass(frozen=True)
 class Family:
     """What the report shows of one family.
 
@@ -110,6 +129,7 @@ class Family:
         config: the resolved configuration, YAML.
         flags: what the sentinels raised: step, symptom and remedy.
         latent: its latent space; None for a family without codes.
+        editing: its edits; None for a family that does not denoise.
     """
 
     name: str
@@ -119,6 +139,7 @@ class Family:
     config: str = ""
     flags: Sequence[Mapping[str, Any]] = ()
     latent: Latent | None = None
+    editing: Editing | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from simulacra.incremental import skippable
 from simulacra.pipelines.annotations import DataFrame, ImageSet
 
 if TYPE_CHECKING:
-    from simulacra.report.page import Latent
+    from simulacra.report.page import Editing, Latent
 
 COSTS = ("train_seconds", "parameters", "sample_ms")
 MAP_PAGE = "{family}/latent_map.html"
@@ -27,13 +27,16 @@ def summarise_family(
     exploration: dict[str, Any] | None = None,
     explored_images: ImageSet | None = None,
     latent_map: DataFrame | None = None,
+    edits: dict[str, Any] | None = None,
+    edited_images: ImageSet | None = None,
 ) -> dict[str, Any]:
     """Return all that the page shows of one family, fit for JSON: pictures are PNG as base64.
 
-    Costs join the metrics only here, since no two runs share them. Only a family with codes has been explored.
+    Costs join the metrics only here, since no two runs share them. Only a family with codes has been explored, and only
+    one that denoises has edited.
 
     Raises:
-        SimulacraError: where the metrics, or what was explored, are those of an older model.
+        SimulacraError: where the metrics, or what was explored or edited, are those of an older model.
     """
     import yaml
 
@@ -48,6 +51,8 @@ def summarise_family(
         raise SimulacraError(
             f"the latent space of {metrics['row']} is an older model's; run `kedro run --pipeline explore`"
         )
+    if edits and edits["model_sha256"] != training_record["model_sha256"]:
+        raise SimulacraError(f"the edits of {metrics['row']} are an older model's; run `kedro run --pipeline edit`")
     measured = training_record | generation_cost
     costs = {key: {"value": measured[key], "std": None, "per_seed": None} for key in COSTS}
     return {
@@ -60,6 +65,7 @@ def summarise_family(
         "flags": training_record.get("flags", []),
         "config": yaml.safe_dump(training_record["config"], sort_keys=False),
         "latent": _latent_summary(exploration, explored_images, latent_map),
+        "editing": _editing_summary(edits, edited_images),
     }
 
 
@@ -104,6 +110,7 @@ def write_report(
                     summary["config"],
                     summary["flags"],
                     _latent(summary),
+                    _editing(summary),
                 )
                 for summary in summaries
             ],
@@ -157,6 +164,30 @@ def _latent(summary: dict[str, Any]) -> "Latent | None":
     page = MAP_PAGE.format(family=summary["record"]["row"])
     pictures = [picture(entry) for entry in latent["pictures"]]
     return Latent(latent["metrics"], latent["omitted"], pictures, picture(latent["map"]), page)
+
+
+def _editing_summary(edits: dict[str, Any] | None, edited_images: ImageSet | None) -> dict[str, Any] | None:
+    """Return what the page shows of edits; None of a family that made none."""
+    if edits is None or edited_images is None:
+        return None
+    from simulacra.exploration.panels import unpack
+    from simulacra.plotting import picture_table, png
+
+    shown = [
+        {"title": panel.title, "caption": panel.caption, "picture": _text(png(picture_table([panel])))}
+        for panel in unpack(edits["panels"], edited_images)
+    ]
+    return {key: edits[key] for key in ("sentence", "about", "omitted", "command")} | {"pictures": shown}
+
+
+def _editing(summary: dict[str, Any]) -> "Editing | None":
+    from simulacra.report.page import Editing, Picture
+
+    editing = summary["editing"]
+    if editing is None:
+        return None
+    pictures = [Picture(each["title"], each["caption"], b64decode(each["picture"])) for each in editing["pictures"]]
+    return Editing(editing["about"], editing["sentence"], editing["omitted"], pictures, editing["command"])
 
 
 def _text(image: bytes) -> str:

@@ -7,11 +7,13 @@ from kedro.pipeline import Node, Pipeline
 from simulacra.pipelines.report.nodes import make_leaderboard, summarise_family, write_report
 
 
-def create_family_pipeline(*, latent: bool) -> Pipeline:
-    """Return all of a family's results → summary, its latent space among them where it has one."""
+def create_family_pipeline(*, latent: bool, denoises: bool) -> Pipeline:
+    """Return all of a family's results → summary, its latent space and its edits among them where it has any."""
     results = ["metrics", "samples", "history", "training_record", "generation_cost", "verdict"]
     results += ["exploration", "explored_images", "latent_map"] if latent else []
-    return Pipeline([Node(summarise_family, results, "summary", name="summarise", tags="report")])
+    results += ["edits", "edited_images"] if denoises else []
+    named = {name: name for name in results}
+    return Pipeline([Node(summarise_family, named, "summary", name="summarise", tags="report")])
 
 
 def create_dataset_pipeline(families: Sequence[str]) -> Pipeline:
