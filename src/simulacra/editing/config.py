@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from simulacra.data.config import UserPath
 
 MASKS: dict[str, tuple[float, float, float, float]] = {
-    "center": (0.25, 0.25, 0.5, 0.5),
+    "center": (0.32, 0.32, 0.36, 0.36),
     "left": (0.0, 0.0, 1.0, 0.5),
     "right": (0.0, 0.5, 1.0, 0.5),
     "top": (0.0, 0.0, 0.5, 1.0),
@@ -49,7 +49,7 @@ class EditingConfig(BaseModel):
     box: Box | None = Field(
         None, description="in place of a mask: top, left, height, width, in shares of the sides, or pixels if above 1"
     )
-    resamplings: int = Field(4, ge=1, le=100, description="how often each stretch of the way to a fill is gone")
+    resamplings: int = Field(2, ge=1, le=100, description="how often each stretch of the way to a fill is gone")
     jump: int = Field(5, ge=1, description="steps of the sampler in such a stretch")
     steps: int | None = Field(None, ge=1, description="of the sampler; null for as many as the family samples with")
     strength: Annotated[tuple[Strength, ...], BeforeValidator(_several)] = Field(
