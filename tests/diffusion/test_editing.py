@@ -88,9 +88,7 @@ def test_fills_of_a_gaussian_become_those_of_the_closed_form_as_resamplings_and_
 @pytest.mark.parametrize("formulation", FORMULATIONS)
 @pytest.mark.parametrize("name", ["ancestral", "dpm_solver"])
 def test_resampling_brings_fills_nearer_to_the_closed_form(name: str, formulation: str) -> None:
-    once, often = (
-        error(filled(name, formulation, steps=50, resamplings=turns, jump=5, n=1000)) for turns in (1, 6)
-    )
+    once, often = (error(filled(name, formulation, steps=50, resamplings=turns, jump=5, n=1000)) for turns in (1, 6))
     assert often < 0.7 * once
 
 

@@ -62,13 +62,13 @@ def test_a_mask_painted_over_a_picture_lies_where_it_was_painted(tmp_path: Path)
 def test_masks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     picture = save(tmp_path / "a.png", Image.new("L", (40, 20), 9))
     square = save(tmp_path / "square.png", half_white(64, 64))
-    with pytest.raises(SimulacraError, match="square.png has 64×64 pixels and a.png 40×20: make the mask of the pict"):
+    with pytest.raises(SimulacraError, match=r"square.png has 64×64 pixels and a.png 40×20: make the mask of the pict"):
         read_pictures(EditingConfig(images=picture, mask=square), GREY)
     for shade, message in ((0, "marks no pixel to fill"), (255, "marks every pixel")):
         mask = save(tmp_path / "mask.png", Image.new("L", (8, 8), shade))
         with pytest.raises(SimulacraError, match=f"the mask .*mask.png {message}"):
             read_pictures(EditingConfig(mask=mask), GREY)
-    with pytest.raises(SimulacraError, match="editing.box .* marks every pixel"):
+    with pytest.raises(SimulacraError, match=r"editing.box .* marks every pixel"):
         read_pictures(EditingConfig(box=(0, 0, 1, 1)), GREY)
 
 
@@ -77,16 +77,18 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         read_pictures(EditingConfig(images=tmp_path), GREY)
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no picture")
-    with pytest.raises(SimulacraError, match="bad.png can't be used: no PNG, JPEG"):
+    with pytest.raises(SimulacraError, match=r"bad.png can't be used: no PNG, JPEG"):
         read_pictures(EditingConfig(images=bad), GREY)
-    with pytest.raises(SimulacraError, match="bad.png can't be used: no PNG, JPEG"):
+    with pytest.raises(SimulacraError, match=r"bad.png can't be used: no PNG, JPEG"):
         read_pictures(EditingConfig(mask=str(bad)), GREY)
     bad.write_bytes(b"")
-    with pytest.raises(SimulacraError, match="bad.png can't be used: zero bytes"):
+    with pytest.raises(SimulacraError, match=r"bad.png can't be used: zero bytes"):
         read_pictures(EditingConfig(images=tmp_path), GREY)
     for number in range(MOST_PICTURES + 1):
         save(tmp_path / f"{number}.png", Image.new("L", (8, 8)))
-    with pytest.raises(SimulacraError, match=f"has {MOST_PICTURES + 2} pictures .*; one run edits 1 to {MOST_PICTURES}"):
+    with pytest.raises(
+        SimulacraError, match=f"has {MOST_PICTURES + 2} pictures .*; one run edits 1 to {MOST_PICTURES}"
+    ):
         read_pictures(EditingConfig(images=tmp_path), GREY)
 
 
@@ -98,5 +100,5 @@ def test_a_class_must_be_one_of_the_data_s_and_of_pictures_of_one_s_own(tmp_path
         read_pictures(EditingConfig(images=path, class_name="cat"), GREY)
     with pytest.raises(SimulacraError, match="the data have no classes"):
         read_pictures(EditingConfig(images=path, class_name="cat"), ImageSet(GREY.images))
-    with pytest.raises(SimulacraError, match="name them by editing.images"):
+    with pytest.raises(SimulacraError, match=r"name them by editing.images"):
         read_pictures(EditingConfig(class_name="bar"), GREY)

@@ -323,9 +323,11 @@ def test_strength_0_is_the_image_and_strength_1_forgets_it(space: str) -> None:
     model = editor(space=space)
     same = model.image_to_image(EDITED.images, strength=0, condition=EDITED.labels, seed=0)
     assert np.array_equal(same.images, EDITED.images) and np.array_equal(same.labels, EDITED.labels)
-    new, other = (model.image_to_image(images, strength=1, seed=0).images for images in (EDITED.images, 255 - EDITED.images))
+    new, other = (
+        model.image_to_image(images, strength=1, seed=0).images for images in (EDITED.images, 255 - EDITED.images)
+    )
     assert np.array_equal(new, other) or space == "latent"
-    with pytest.raises(SimulacraError, match="strength must lie between 0 and 1, got 1.5"):
+    with pytest.raises(SimulacraError, match=r"strength must lie between 0 and 1, got 1.5"):
         model.image_to_image(EDITED.images, strength=1.5, seed=0)
 
 

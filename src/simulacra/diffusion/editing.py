@@ -144,7 +144,7 @@ def interpolate(
     a, b = inverted(denoise, torch.cat(begun), up).chunk(2)
     path = torch.stack([slerp(a, b, share) for share in torch.linspace(0, 1, pictures).tolist()], dim=1)
     x = path.flatten(0, 1)
-    return final(x, heun(denoise, x, levels)).unflatten(0, path.shape[:2])
+    return final(x, heun(denoise, x, levels)).view_as(path)
 
 
 def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
@@ -159,7 +159,5 @@ def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
     cosine = torch.nn.functional.cosine_similarity(one.double(), other.double(), dim=1).clamp(-1, 1)
     angle = cosine.arccos()
     arc = angle.sin() > PARALLEL
-    weights = [
-        torch.where(arc, (part * angle).sin() / angle.sin(), part).to(a)[:, None] for part in (1 - share, share)
-    ]
+    weights = [torch.where(arc, (part * angle).sin() / angle.sin(), part).to(a)[:, None] for part in (1 - share, share)]
     return (weights[0] * one + weights[1] * other).view_as(a)

@@ -37,7 +37,9 @@ class EditingConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
-    images: UserPath | None = Field(None, description="a picture of one's own or a folder of them; null for test images")
+    images: UserPath | None = Field(
+        None, description="a picture of one's own or a folder of them; null for test images"
+    )
     class_name: str | None = Field(
         None, description="class that one's own pictures are of, or are to become; null leaves it open"
     )
@@ -53,7 +55,10 @@ class EditingConfig(BaseModel):
     jump: int = Field(5, ge=1, description="steps of the sampler in such a stretch")
     steps: int | None = Field(None, ge=1, description="of the sampler; null for as many as the family samples with")
     strength: Annotated[tuple[Strength, ...], BeforeValidator(_several)] = Field(
-        (0.3, 0.5, 0.7), min_length=1, max_length=10, description="shares of the way to noise that images are redrawn from"
+        (0.3, 0.5, 0.7),
+        min_length=1,
+        max_length=10,
+        description="shares of the way to noise that images are redrawn from",
     )
     n_images: int = Field(100, ge=1, le=5000, description="test images of which the fills are measured")
     examples: int = Field(10, ge=1, le=20, description="test images that are shown")

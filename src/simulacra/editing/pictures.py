@@ -50,8 +50,9 @@ def read_pictures(config: EditingConfig, test_set: ImageSet) -> Pictures:
     """
     _, height, width = test_set.shape
     label = _label(config, test_set)
+    names: tuple[str, ...] = ()
     if config.images is None:
-        chosen, names, sizes, remarks = _examples(test_set, config.examples), (), [(width, height)], Counter[str]()
+        chosen, sizes, remarks = _examples(test_set, config.examples), [(width, height)], Counter[str]()
     else:
         names, pixels, sizes, remarks = _read_all(config.images.expanduser(), config, test_set.shape)
         labels = None if label is None else np.full(len(names), label)

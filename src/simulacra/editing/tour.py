@@ -98,7 +98,11 @@ def edit(model: EditingModel, bench: Bench, config: EditingConfig, *, seed: int)
         seed: decides all noise.
     """
     found, omitted, sentence = [], {}, ""
-    for name, attempt in {"inpainting": inpainting, "image to image": redrawing, "interpolation": interpolation}.items():
+    for name, attempt in {
+        "inpainting": inpainting,
+        "image to image": redrawing,
+        "interpolation": interpolation,
+    }.items():
         try:
             found.append(attempt(model, bench, config, seed))
         except SimulacraError as error:
@@ -166,7 +170,9 @@ def redrawing(model: EditingModel, bench: Bench, config: EditingConfig, seed: in
         np.stack([images, *redrawn.values()], axis=1),
         apart=(1,),
     )
-    return Findings({f"redrawn_distance.{strength:g}": distance for strength, distance in distances.items()}, [panel], {})
+    return Findings(
+        {f"redrawn_distance.{strength:g}": distance for strength, distance in distances.items()}, [panel], {}
+    )
 
 
 def interpolation(model: EditingModel, bench: Bench, config: EditingConfig, seed: int) -> Findings:
@@ -219,7 +225,11 @@ def fill_accuracy(model: EditingModel, bench: Bench, config: EditingConfig, seed
     metrics = {
         key: value
         for kind, found in shares.items()
-        for key, value in {f"{kind}_accuracy": found.value, f"{kind}_low": found.low, f"{kind}_high": found.high}.items()
+        for key, value in {
+            f"{kind}_accuracy": found.value,
+            f"{kind}_low": found.low,
+            f"{kind}_high": found.high,
+        }.items()
     }
     counts = {"fill_images": len(images), "fill_changed_outside": changed}
     return Findings(metrics | counts, [], {}), _sentence(shares, len(images))
@@ -248,7 +258,7 @@ def _with_interval(found: Share) -> str:
 def _filled(
     model: EditingModel, bench: Bench, images: Pixels, config: EditingConfig, seed: int, told: Condition = None
 ) -> Pixels:
-    options = {"resamplings": config.resamplings, "jump": config.jump, "steps": config.steps}
+    options = config.model_dump(include={"resamplings", "jump", "steps"})
     return model.inpaint(images, bench.mask, condition=told, seed=seed, **options).images
 
 
