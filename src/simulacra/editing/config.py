@@ -1,7 +1,6 @@
 """Parameters of image editing."""
 
 import difflib
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -93,4 +92,4 @@ class EditingConfig(BaseModel):
         places = [] if self.images is None else [self.images]
         if self.box is None and self.mask not in MASKS:
             places.append(Path(self.mask))
-        return [Path(os.path.expanduser(place)) for place in places]
+        return [place.expanduser() for place in places]

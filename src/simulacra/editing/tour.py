@@ -131,8 +131,8 @@ def inpainting(model: EditingModel, bench: Bench, config: EditingConfig, seed: i
     caption = (
         f"A part of each picture is taken away ({_extent(bench.mask)}, grey) and drawn anew by what is left around it. "
         f"The {FILLS} fills differ in nothing but the noise they begin with, and none was told what the picture shows: "
-        f"where they disagree, the rest of the picture allows for more than one answer.{classes} The last column has the "
-        "training images' mean in the hole. Every pixel outside the hole is the picture's own, byte for byte."
+        f"where they disagree, the rest of the picture allows for more than one answer.{classes} The last column has "
+        "the training images' mean in the hole. Every pixel outside the hole is the picture's own, byte for byte."
     )
     panel = Panel(
         "inpainting",
@@ -156,8 +156,8 @@ def redrawing(model: EditingModel, bench: Bench, config: EditingConfig, seed: in
     distances = {strength: root_mean_square(images, found) for strength, found in redrawn.items()}
     listed = ", ".join(f"{distance:.3f} at {strength:g}" for strength, distance in distances.items())
     caption = (
-        "Noise is added to each picture and undone again: what the noise hid is drawn anew, the rest stays. The strength, "
-        "above each column, is the share of the way to pure noise: 0 would return the picture, 1 forgets it. "
+        "Noise is added to each picture and undone again: what the noise hid is drawn anew, the rest stays. The "
+        "strength, above each column, is the share of the way to pure noise: 0 would return the picture, 1 forgets it. "
         f"{'The model was told the class. ' if told is not None else ''}"
         f"Pixels counting from 0 to 1, the root mean squared distance from the picture is {listed}."
     )
@@ -188,8 +188,9 @@ def interpolation(model: EditingModel, bench: Bench, config: EditingConfig, seed
     names = _row_names(bench)
     caption = (
         "Each picture at the far left and right is led back to the noise that it could have come from; in between, the "
-        "noise passes evenly from the one to the other, and is turned into pictures again. The model was told no class. "
-        f"At the ends the pictures come back with a peak signal-to-noise ratio of {met:.1f} dB (above 30 is hard to see)."
+        "noise passes evenly from the one to the other, and is turned into pictures again. The model was told no "
+        f"class. At the ends the pictures come back with a peak signal-to-noise ratio of {met:.1f} dB; differences above "
+        "30 dB are hard to see."
     )
     panel = Panel(
         "noise_interpolation",

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 class Family(NamedTuple):
     """One family: the class in the module of the family's name, and the kinds of data that it models.
 
-    `latent` says that it has codes, that is `encode` and `decode`, without importing it; `denoises` that it undoes noise,
-    and so can edit images.
+    `latent` says that it has codes, that is `encode` and `decode`, without importing it; `denoises` that it undoes
+    noise, and so can edit images.
     """
 
     class_name: str
