@@ -12,8 +12,8 @@ from simulacra.data.config import SplitConfig
 from simulacra.data.fabricate import fabricate_images
 from simulacra.data.image_set import ImageSet
 from simulacra.data.split import stratified_split
-from simulacra.errors import SimulacraError
 from simulacra.editing.config import EditingConfig
+from simulacra.errors import SimulacraError
 from simulacra.exploration.config import ExplorationConfig
 from simulacra.models.diffusion import Diffusion, DiffusionConfig
 from simulacra.models.gmm import GaussianMixture, GMMConfig

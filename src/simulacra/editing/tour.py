@@ -189,8 +189,8 @@ def interpolation(model: EditingModel, bench: Bench, config: EditingConfig, seed
     caption = (
         "Each picture at the far left and right is led back to the noise that it could have come from; in between, the "
         "noise passes evenly from the one to the other, and is turned into pictures again. The model was told no "
-        f"class. At the ends the pictures come back with a peak signal-to-noise ratio of {met:.1f} dB; differences above "
-        "30 dB are hard to see."
+        f"class. At the ends the pictures come back with a peak signal-to-noise ratio of {met:.1f} dB; above 30 dB a "
+        "difference is hard to see."
     )
     panel = Panel(
         "noise_interpolation",
