@@ -15,8 +15,8 @@ from simulacra.errors import SimulacraError
 from simulacra.models import ASKED_OF_ALL, FAMILIES
 
 KINDS = ("image",)
-STAGES = ("ingest", "preprocess", "train", "generate", "evaluate", "augment", "explore", "report")
-SECTIONS = ("split", "generation", "evaluation", "augmentation", "exploration")
+STAGES = ("ingest", "preprocess", "train", "generate", "evaluate", "augment", "explore", "edit", "report")
+SECTIONS = ("split", "generation", "evaluation", "augmentation", "exploration", "editing")
 """Top-level parameter blocks of which every dataset has its own copy."""
 SWITCHES = ("seed", "force")
 """Top-level parameters that are no blocks."""

@@ -10,6 +10,7 @@ from kedro.pipeline import Pipeline
 from simulacra.experiments import STAGES, Experiment, load_experiments
 from simulacra.models import FAMILIES, Family
 from simulacra.pipelines.augment import pipeline as augment
+from simulacra.pipelines.edit import pipeline as edit
 from simulacra.pipelines.evaluate import pipeline as evaluate
 from simulacra.pipelines.explore import pipeline as explore
 from simulacra.pipelines.generate import pipeline as generate
@@ -20,7 +21,9 @@ from simulacra.pipelines.train import pipeline as train
 
 DATASET_WIDE = {
     *("train_set", "validation_set", "test_set", "split_record", "extractor", "extractor_record", "real_accuracy"),
+    *("edit_pictures", "edit_mask", "edit_source"),
     *("params:experiment", "params:generation", "params:evaluation", "params:augmentation", "params:exploration"),
+    "params:editing",
 }
 """What the pipelines of a family read from its dataset's namespace rather than from their own."""
 
@@ -43,6 +46,7 @@ def dataset_stages(experiment: Experiment) -> dict[str, Pipeline]:
         # `vae.summary` inside the namespace `mnist` is meant: the dataset's stage gathers what its families made.
         warnings.filterwarnings("ignore", message=".*'\\.' characters.*")
         whole = report.create_dataset_pipeline(experiment.families)
+    edits = _of_families(edit.create_family_pipeline, experiment)
     return {
         "ingest": _of_dataset(ingest.create_pipeline(), experiment),
         "preprocess": _of_dataset(preprocess.create_pipeline(), experiment),
@@ -53,6 +57,8 @@ def dataset_stages(experiment: Experiment) -> dict[str, Pipeline]:
         "augment": _of_dataset(augment.create_dataset_pipeline(), experiment)
         + _of_families(lambda _: augment.create_family_pipeline(), experiment),
         "explore": _of_families(explore.create_pipeline, experiment),
+        # Pictures are read where there is a family to edit them.
+        "edit": _of_dataset(edit.create_dataset_pipeline(), experiment) + edits if edits.nodes else edits,
         "report": _of_dataset(whole, experiment) + _of_families(report.create_family_pipeline, experiment),
     }
 

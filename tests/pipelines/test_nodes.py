@@ -13,6 +13,7 @@ from simulacra.data.config import SplitConfig
 from simulacra.data.fabricate import fabricate_images
 from simulacra.data.image_set import ImageSet
 from simulacra.data.split import stratified_split
+from simulacra.editing.config import EditingConfig
 from simulacra.errors import SimulacraError
 from simulacra.exploration.config import ExplorationConfig
 from simulacra.exploration.panels import unpack
@@ -21,6 +22,8 @@ from simulacra.models.gmm import GaussianMixture, GMMConfig
 from simulacra.models.vae import VAE, VAEConfig
 from simulacra.pipelines.augment.nodes import train_on_real, try_augmentation
 from simulacra.pipelines.config import EvaluationConfig, FamilyConfig, GenerationConfig, SamplingConfig
+from simulacra.pipelines.edit.nodes import FIGURES as EDITS
+from simulacra.pipelines.edit.nodes import about, command, draw_edits, edit, read_pictures
 from simulacra.pipelines.evaluate.nodes import evaluate, evaluate_baselines, plot_prompts, train_extractor, try_prompts
 from simulacra.pipelines.explore.nodes import FIGURES, draw_panels, explore, map_latents
 from simulacra.pipelines.generate.nodes import draw, draw_filmed, generate, plot_drawn, plot_film
@@ -267,6 +270,53 @@ def test_the_summary_holds_the_latent_space_of_its_own_model_only() -> None:
         summarise_family(metrics, *results, record | {"model_sha256": "older"}, images, table)
     with pytest.raises(SimulacraError, match="what vae drew is an older model's; run `kedro run --pipeline generate`"):
         summarise_family(metrics, *results[:-1], drawing | {"model_sha256": "older"})
+
+
+EDITING = EditingConfig(examples=2, pairs=1, pictures=2, n_images=10, strength=(0.5,), seed=5)
+HERE = {"dataset": "shapes", "options": " --env test --params vae.model.beta=2"}
+
+
+def edited(extractor: tuple[Any, dict[str, Any]]) -> tuple[Diffusion, dict[str, Any], Any]:
+    model = Diffusion(DiffusionConfig(width=8, sampler_steps=2, timesteps=20))
+    model.fit(TRAIN, training=TrainingConfig(steps=2, batch_size=16))
+    given = (*read_pictures(TEST, EDITING), TRAIN, TEST, SPLIT.record(), *extractor, EDITING, HERE, 0)
+    return model, *edit(model, *given)
+
+
+def test_edits_are_recorded_drawn_and_summed_up(extractor: tuple[Any, dict[str, Any]]) -> None:
+    model, record, images = edited(extractor)
+    assert record["seed"] == 5 and record["metrics"]["fill_images"] == 10 and record["omitted"] == {}
+    assert len(draw_edits(record, images)) == len(EDITS) == len(record["panels"])
+    metrics = {"row": "diffusion", "model_sha256": model.fingerprint(), "metrics": {}}
+    training = {"model_sha256": model.fingerprint(), "train_seconds": 1.0, "parameters": 1, "config": {}}
+    results = (metrics, TEST, History().frame(), training, {"sample_ms": 1.0}, {})
+    summary = summarise_family(*results, edits=record, edited_images=images)["editing"]
+    assert [picture["title"] for picture in summary["pictures"]] == [panel["title"] for panel in record["panels"]]
+    assert "without the model being told it" in summary["sentence"]
+    assert summarise_family(*results)["editing"] is None
+    with pytest.raises(
+        SimulacraError, match="edits of diffusion are an older model's; run `kedro run --pipeline edit`"
+    ):
+        summarise_family(*results, edits=record | {"model_sha256": "older"}, edited_images=images)
+
+
+def test_a_model_of_another_split_does_not_edit(extractor: tuple[Any, dict[str, Any]]) -> None:
+    model = Diffusion(DiffusionConfig(width=8, sampler_steps=2, timesteps=20))
+    model.fit(VALIDATION, training=TrainingConfig(steps=2, batch_size=16))
+    with pytest.raises(SimulacraError, match="diffusion was fitted to another split"):
+        edit(model, *read_pictures(TEST, EDITING), TRAIN, TEST, SPLIT.record(), *extractor, EDITING, HERE, 0)
+
+
+def test_what_was_edited_is_told_and_how_to_edit_more() -> None:
+    assert command(HERE) == (
+        "kedro run --pipelines edit,report --namespaces shapes --env test --params "
+        "shapes.editing.images=my_picture.png,shapes.editing.mask=left"
+    )
+    assert about({"names": []}, (1, 8, 8)).startswith("Edited are test images")
+    remarks = {"sizes": [[640, 480]] * 7, "resized": 7, "converted": 2}
+    said = about({"names": [f"{number}.png" for number in range(7)], "remarks": remarks}, (3, 8, 8))
+    assert "0.png (640×480), " in said and "and 2 more" in said
+    assert "Of 7, 7 had to be resized to 8×8 pixels, and 2 converted to colour." in said
 
 
 def test_the_summary_tells_the_parameters_of_the_fit(tmp_path: Path, extractor: tuple[Any, dict[str, Any]]) -> None:

@@ -15,6 +15,7 @@ from simulacra.plotting import png, sample_grid
 from simulacra.report.leaderboard import leaderboard
 from simulacra.report.page import (
     MEANINGS,
+    Editing,
     Family,
     Latent,
     Picture,
@@ -315,3 +316,17 @@ def test_what_was_drawn_by_prompt_is_shown_where_there_is_any():
     section = page[page.index('<section id="prompts"') : page.index('<section id="training"')]
     assert "vae: images drawn to order" in section and "97.0 %" in section and "gmm" not in section
     assert '<a href="#prompts">Prompts</a>' in page
+
+
+def test_edits_are_shown_with_what_was_measured_and_the_command_for_one_s_own() -> None:
+    pictures = [Picture("Fill a hole", EVIL, PICTURE)]
+    editing = Editing(
+        "Edited are test images.", "Of 100 test images …", {"interpolation": "it takes two"}, pictures, EVIL
+    )
+    family = Family("vae", PICTURE, editing=editing)
+    table = leaderboard(RECORDS)
+    page = render(Report("mnist", "image", "today", table, RECORDS, [family], PICTURE))
+    assert 'href="#editing"' in page and "Of 100 test images …" in page and "Fill a hole" in page
+    assert "Not shown: <strong>interpolation</strong>. It takes two." in page and EVIL not in page
+    without = render(Report("mnist", "image", "today", table, RECORDS, [Family("vae", PICTURE)], PICTURE))
+    assert "#editing" not in without

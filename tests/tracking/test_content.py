@@ -41,6 +41,7 @@ def test_what_was_drawn_by_prompt_gives_its_figures() -> None:
 
 def test_an_exploration_gives_its_figures_and_not_its_captions() -> None:
     record = {"metrics": {"reconstruction_mse": 0.1, "attribute_r2.slant": 0.9}, "panels": [], "conditional": True}
+    assert content("edits", record).metrics == content("exploration", record).metrics
     assert content("exploration", record).metrics == [("reconstruction_mse", 0.1, 0), ("attribute_r2.slant", 0.9, 0)]
 
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 class Family(NamedTuple):
     """One family: the class in the module of the family's name, and the kinds of data that it models.
 
-    Without importing it: `latent` says that it has codes, that is `encode` and `decode`, `denoises` that its sampler can
-    be filmed on the way from noise to image, and `prompts` that it can be asked in words.
+    Without importing it: `latent` says that it has codes, that is `encode` and `decode`, `denoises` that it undoes
+    noise, so that it can be filmed and can edit images, and `prompts` that it can be asked in words.
     """
 
     class_name: str

@@ -99,6 +99,25 @@ class Latent:
 
 
 @dataclass(frozen=True)
+class Editing:
+    """What the report shows of one family's edits.
+
+    Args:
+        about: what was edited.
+        sentence: how good the fills are, measured; empty where that could not be.
+        omitted: what could not be shown, and why.
+        pictures: in the order in which they are shown.
+        command: shell command that edits a picture of one's own.
+    """
+
+    about: str
+    sentence: str
+    omitted: Mapping[str, str]
+    pictures: Sequence[Picture]
+    command: str
+
+
+@dataclass(frozen=True)
 class Family:
     """What the report shows of one family.
 
@@ -113,6 +132,7 @@ class Family:
         film: some of its samples on their way from noise; None for a family that does not denoise.
         drawing_command: the shell command that draws other samples.
         prompts: what it drew by prompt; None for one that takes none.
+        editing: its edits; None for a family that does not denoise.
     """
 
     name: str
@@ -125,6 +145,7 @@ class Family:
     film: Picture | None = None
     drawing_command: str = ""
     prompts: Picture | None = None
+    editing: Editing | None = None
 
 
 @dataclass(frozen=True)

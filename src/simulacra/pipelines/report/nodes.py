@@ -11,7 +11,7 @@ from simulacra.incremental import skippable
 from simulacra.pipelines.annotations import DataFrame, ImageSet
 
 if TYPE_CHECKING:
-    from simulacra.report.page import Latent, Picture
+    from simulacra.report.page import Editing, Latent, Picture
 
 COSTS = ("train_seconds", "parameters", "sample_ms")
 MAP_PAGE = "{family}/latent_map.html"
@@ -33,14 +33,16 @@ def summarise_family(
     film: ImageSet | None = None,
     prompt_fidelity: dict[str, Any] | None = None,
     prompted_images: ImageSet | None = None,
+    edits: dict[str, Any] | None = None,
+    edited_images: ImageSet | None = None,
 ) -> dict[str, Any]:
     """Return all that the page shows of one family, fit for JSON: pictures are PNG as base64.
 
     Costs join the metrics only here, since no two runs share them. Only a family with codes has been explored, only one
-    that denoises has been filmed, and only one that may take prompts was asked for some.
+    that denoises has been filmed and has edited, and only one that may take prompts was asked for some.
 
     Raises:
-        SimulacraError: where the metrics, what was drawn, or what was explored, are those of an older model.
+        SimulacraError: where metrics, pictures or what was explored are those of an older model.
     """
     import yaml
 
@@ -51,6 +53,7 @@ def summarise_family(
     _refuse_stale(drawing_record, model, f"what {family} drew is", "--pipeline generate")
     _refuse_stale(exploration, model, f"the latent space of {family} is", "--pipeline explore")
     _refuse_stale(prompt_fidelity, model, f"what {family} drew by prompt is", "--pipeline evaluate")
+    _refuse_stale(edits, model, f"the edits of {family} are", "--pipeline edit")
     measured = training_record | generation_cost
     costs = {key: {"value": measured[key], "std": None, "per_seed": None} for key in COSTS}
     return {
@@ -66,6 +69,7 @@ def summarise_family(
         "asked": {key: drawing_record[key] for key in ("options", "class_names")},
         "film": None if film is None else _film_summary(drawing_record, film),
         "prompts": _prompts_summary(prompt_fidelity, prompted_images),
+        "editing": _editing_summary(edits, edited_images),
     }
 
 
@@ -118,6 +122,7 @@ def write_report(
                     _film(summary),
                     _drawing_command(summary, experiment),
                     _prompted(summary),
+                    _editing(summary),
                 )
                 for summary in summaries
             ],
@@ -227,6 +232,30 @@ def _latent(summary: dict[str, Any]) -> "Latent | None":
     page = MAP_PAGE.format(family=summary["record"]["row"])
     pictures = [picture(entry) for entry in latent["pictures"]]
     return Latent(latent["metrics"], latent["omitted"], pictures, picture(latent["map"]), page)
+
+
+def _editing_summary(edits: dict[str, Any] | None, edited_images: ImageSet | None) -> dict[str, Any] | None:
+    """Return what the page shows of edits; None of a family that made none."""
+    if edits is None or edited_images is None:
+        return None
+    from simulacra.exploration.panels import unpack
+    from simulacra.plotting import picture_table, png
+
+    shown = [
+        {"title": panel.title, "caption": panel.caption, "picture": _text(png(picture_table([panel])))}
+        for panel in unpack(edits["panels"], edited_images)
+    ]
+    return {key: edits[key] for key in ("sentence", "about", "omitted", "command")} | {"pictures": shown}
+
+
+def _editing(summary: dict[str, Any]) -> "Editing | None":
+    from simulacra.report.page import Editing, Picture
+
+    editing = summary["editing"]
+    if editing is None:
+        return None
+    pictures = [Picture(each["title"], each["caption"], b64decode(each["picture"])) for each in editing["pictures"]]
+    return Editing(editing["about"], editing["sentence"], editing["omitted"], pictures, editing["command"])
 
 
 def _text(image: bytes) -> str:

@@ -9,10 +9,10 @@ from simulacra.pipelines.report.nodes import make_leaderboard, summarise_family,
 
 
 def create_family_pipeline(family: Family) -> Pipeline:
-    """Return all of a family's results → summary: its latent space, its film and its prompts where it has any."""
+    """Return all of a family's results → summary: latent space, film, edits and prompts where it has any."""
     results = ["metrics", "samples", "history", "training_record", "generation_cost", "verdict", "drawing_record"]
     results += ["exploration", "explored_images", "latent_map"] if family.latent else []
-    results += ["film"] if family.denoises else []
+    results += ["film", "edits", "edited_images"] if family.denoises else []
     results += ["prompt_fidelity", "prompted_images"] if family.prompts else []
     by_name = {name: name for name in results}
     return Pipeline([Node(summarise_family, by_name, "summary", name="summarise", tags="report")])
