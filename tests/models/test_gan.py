@@ -320,7 +320,7 @@ def run_script(code: str, folder: Path, *arguments: str) -> subprocess.Completed
         check=False,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=500,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done

@@ -33,6 +33,12 @@ def test_the_beginning_is_not_judged_by_samples() -> None:
     assert raised([{"near_duplicates": 1.0}] * 4, split="samples", grace=20) == [("mode_collapse", 40)]
 
 
+def test_the_beginning_is_not_judged_by_the_win_rate_but_by_gradients() -> None:
+    assert raised([{"discriminator_win_rate": 1.0}] * 30, grace=200) == []
+    assert raised([{"discriminator_win_rate": 1.0}] * 30, grace=100) == [("discriminator_wins", 300)]
+    assert raised([{"gradient_norm": 1e6}] * 10, grace=100) == [("gradients_explode", 100)]
+
+
 @pytest.mark.parametrize(
     ("values", "name"),
     [

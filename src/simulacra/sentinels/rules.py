@@ -18,12 +18,14 @@ class Rule(NamedTuple):
         remedy: what usually helps.
         seen: tells from the values of one point whether it is seen there; None where the point says nothing of it.
         patience: points in a row that must say so.
+        early: whether it is judged within the grace too.
     """
 
     symptom: str
     remedy: str
     seen: Callable[[Mapping[str, float]], bool | None]
     patience: int
+    early: bool = True
 
 
 class Flag(NamedTuple):
@@ -56,7 +58,8 @@ def any_gradient(test: Callable[[float], bool]) -> Callable[[Mapping[str, float]
 
 
 GRACE = 0.2
-"""Share of a training's steps at whose samples nobody looks: what is untrained looks collapsed."""
+"""Share of a training's steps that are not judged by samples or by the discriminator's win rate: what is untrained
+looks collapsed, and any discriminator tells it."""
 
 COLLAPSE_REMEDY = (
     "for a GAN lower the discriminator's advantage (model.r1, model.spectral_norm, model.diffaug, model.n_critic=1) or "
@@ -65,19 +68,25 @@ COLLAPSE_REMEDY = (
 
 RULES: dict[str, Rule] = {
     "mode_collapse": Rule(
-        "most samples are near copies of one another", COLLAPSE_REMEDY, above("near_duplicates", 0.5), patience=2
+        "most samples are near copies of one another",
+        COLLAPSE_REMEDY,
+        above("near_duplicates", 0.5),
+        patience=2,
+        early=False,
     ),
     "missing_kinds": Rule(
         "samples keep to a few of the data's classes or clusters",
         COLLAPSE_REMEDY,
         below("relative_kinds", 0.5),
         patience=2,
+        early=False,
     ),
     "discriminator_wins": Rule(
         "the discriminator tells nearly every image, so that the generator learns nothing from it",
         "lower model.discriminator_rate or model.n_critic, or use model.r1, model.spectral_norm or model.diffaug",
         above("discriminator_win_rate", 0.99),
         patience=20,
+        early=False,
     ),
     "gradients_vanish": Rule(
         "gradients have become too small to move the weights",
@@ -105,8 +114,8 @@ class Sentinel:
     """Hears the points of the curves, and raises each flag once.
 
     Args:
-        grace: steps at the beginning that are not judged by samples, and beside whose losses later ones are judged, see
-            `GRACE`.
+        grace: steps at the beginning that only the rules for `early` ones judge, see `GRACE`, and beside whose losses
+            later ones are judged.
 
     Example:
         >>> sentinel = Sentinel(grace=0)
@@ -124,10 +133,11 @@ class Sentinel:
 
     def __call__(self, step: int, split: str, values: Mapping[str, float]) -> list[Flag]:
         """Take one point, and return the flags that it raises."""
-        if split == "validation" or (split == "samples" and step <= self.grace):
+        if split == "validation":
             return []
         values = self._with_rise(step, values) if split == "train" and "loss" in values else values
-        return self._raise(step, [name for name, rule in RULES.items() if self._count(name, values) == rule.patience])
+        judged = [name for name, rule in RULES.items() if rule.early or step > self.grace]
+        return self._raise(step, [name for name in judged if self._count(name, values) == RULES[name].patience])
 
     def conclude(self, step: int, values: Mapping[str, float]) -> list[Flag]:
         """Take the last look at samples, which needs no patience, and return the flags that it raises."""
