@@ -49,7 +49,6 @@ def dark_and_bright() -> ImageSet:
     ("wrong", "said"),
     [
         ({"guidance": 2.0, "unconditional_share": 0.0}, "set unconditional_share above 0"),
-        ({"prompt_guidance": 2.0, "unconditional_share": 0.0}, "set unconditional_share above 0"),
         ({"space": "latent", "autoencoder": {"conditional": True}}, r"autoencoder\.conditional must be false"),
         ({"width": 10, "heads": 3}, "must divide"),
         ({"elbo_evaluations": 3}, "multiple of 2"),

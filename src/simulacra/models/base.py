@@ -16,6 +16,7 @@ from simulacra.data.captions import Captions
 from simulacra.data.image_set import ImageSet
 from simulacra.errors import SimulacraError
 from simulacra.metrics.likelihood import Likelihood
+from simulacra.models import FAMILIES
 from simulacra.models import ASKED_OF_ALL
 from simulacra.training.config import TrainingConfig
 from simulacra.training.history import Callback, History
@@ -95,7 +96,8 @@ class GenerativeModel(ABC):
         """
         for option in options:
             if option not in cls.sampling_options:
-                takes = ", ".join((*ASKED_OF_ALL, *cls.sampling_options))
+                prompted = cls.name in FAMILIES and FAMILIES[cls.name].prompts
+                takes = ", ".join((*ASKED_OF_ALL, *(["prompt"] if prompted else []), *cls.sampling_options))
                 raise SimulacraError(f"{cls.name} has no sampling.{option}; it takes {takes}")
         changed = {cls.sampling_options[option]: value for option, value in options.items()}
         try:

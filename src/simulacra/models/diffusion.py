@@ -77,13 +77,14 @@ class DiffusionConfig(ModelConfig):
     )
     eta: float = Field(0.0, ge=0, le=1, description="share of the ancestral sampler's noise; for ddim")
     guidance: float = Field(
-        1.0, ge=0, description="weight of the class; above 1 samples are more typical of it, at twice the work"
+        1.0,
+        ge=0,
+        description="weight of the class or prompt; above 1 samples are more typical of it, at twice the work",
     )
     unconditional_share: float = Field(0.1, ge=0, lt=1, description="share of images trained on without their class")
     captions: bool = Field(
         True, description="tell the class in words, and what pixels show, so that prompts can ask for it"
     )
-    prompt_guidance: float = Field(2.0, ge=0, description="weight of a prompt, where guidance is that of a class")
     clip: bool = Field(True, description="clip estimated images to the pixels' range; for pixel space")
     width: int = Field(48, ge=4, description="channels of the finest level")
     multipliers: tuple[int, ...] = Field(
@@ -109,11 +110,9 @@ class DiffusionConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _guidance_has_something_to_compare_with(self) -> Self:
-        guides = self.guidance != 1 or (self.captions and self.prompt_guidance != 1)
-        if self.conditional and guides and not self.unconditional_share:
+        if self.conditional and self.guidance != 1 and not self.unconditional_share:
             raise ValueError(
-                "guidance or prompt_guidance other than 1 compares with estimates without class: set "
-                "unconditional_share above 0"
+                "guidance other than 1 compares with estimates without class: set unconditional_share above 0"
             )
         return self
 
@@ -468,13 +467,12 @@ class Diffusion(NeuralModel):
             film: keeps what the first images look like on the way; it changes none of them.
         """
         chosen = self.choose_captions(n, condition, np.random.default_rng(seed))
-        guidance = self.config.prompt_guidance if prompts_in(condition) else self.config.guidance
         noise, images = Noise(seed), np.empty((n, *self.shape), np.uint8)
         with self.ready() as device, sampling(self.n_states() * math.ceil(n / CHUNK)) as progress:
             for start in range(0, n, CHUNK):
                 y = torch.from_numpy(chosen[start : start + CHUNK]).to(device)
                 x = self.levels()[0].sigma * noise.normal(len(y), *self.network.shape).to(device)
-                states = self.trajectory(self.denoiser(y, guidance=guidance), x, self.levels(), normal=noise.normal)
+                states = self.trajectory(self.denoiser(y), x, self.levels(), normal=noise.normal)
                 states = progress.over(states)
                 if film and not start:
                     states = film.watch(x, self.levels()[0], states, n_steps=self.n_states(), picture=self._pixels)
