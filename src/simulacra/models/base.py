@@ -16,8 +16,7 @@ from simulacra.data.captions import Captions
 from simulacra.data.image_set import ImageSet
 from simulacra.errors import SimulacraError
 from simulacra.metrics.likelihood import Likelihood
-from simulacra.models import FAMILIES
-from simulacra.models import ASKED_OF_ALL
+from simulacra.models import ASKED_OF_ALL, FAMILIES
 from simulacra.training.config import TrainingConfig
 from simulacra.training.history import Callback, History
 
