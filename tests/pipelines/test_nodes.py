@@ -146,7 +146,13 @@ def test_too_few_images_are_refused_when_they_are_split(
     n: int, generation: GenerationConfig, evaluation: EvaluationConfig, message: str
 ) -> None:
     with pytest.raises(SimulacraError, match=message):
-        split(fabricate_images(n=n, size=10), SplitConfig(), generation, evaluation)
+        split(fabricate_images(n=n, size=10), SplitConfig(), generation, evaluation, EditingConfig())
+
+
+def test_what_cannot_be_edited_is_refused_when_the_data_are_split_before_any_training() -> None:
+    data = fabricate_images(n=300, size=10, channels=1, n_classes=3, seed=0)
+    with pytest.raises(SimulacraError, match="marks every pixel"):
+        split(data, SplitConfig(), GENERATION, EVALUATION, EditingConfig(box=(0, 0, 10, 10)))
 
 
 def test_a_model_of_another_split_may_not_augment(model: GaussianMixture) -> None:

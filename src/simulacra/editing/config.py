@@ -54,7 +54,7 @@ class EditingConfig(BaseModel):
     jump: int = Field(5, ge=1, description="steps of the sampler in such a stretch")
     steps: int | None = Field(None, ge=1, description="of the sampler; null for as many as the family samples with")
     strength: Annotated[tuple[Strength, ...], BeforeValidator(_several)] = Field(
-        (0.3, 0.5, 0.7),
+        (0.4, 0.6, 0.8),
         min_length=1,
         max_length=10,
         description="shares of the way to noise that images are redrawn from",

@@ -18,10 +18,7 @@ FIGURES = ("inpainting", "image_to_image", "noise_interpolation")
 
 @skippable
 def read_pictures(test_set: ImageSet, editing: EditingConfig) -> tuple[ImageSet, ImageSet, dict[str, Any]]:
-    """Return the pictures to edit, the mask as one grey picture, white where it is filled, and where they came from.
-
-    A node of its own, which needs no model: what is wrong with a file is said before the first training.
-    """
+    """Return the pictures to edit, the mask as one grey picture, white where it is filled, and where they came from."""
     import numpy as np
 
     from simulacra.data.image_set import ImageSet
