@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from simulacra.data.captions import Captions
@@ -8,17 +9,20 @@ from simulacra.training.seeding import seeded
 
 def test_the_order_of_words_and_every_word_count() -> None:
     with seeded(0):
-        encoder = TextEncoder(np.array([[1, 2, 3], [1, 3, 2], [1, 2, 0], [1, 0, 0]]), 4, 16)
+        encoder = TextEncoder(np.array([[1, 2, 3], [1, 3, 2], [1, 2, 0], [0, 0, 0]]), 4, 16)
     found = encoder(torch.arange(4))
     gaps = torch.cdist(found, found) + 9 * torch.eye(4)
     assert found.shape == (4, 16) and gaps.min() > 0.01
 
 
-def test_vectors_are_as_large_as_those_of_a_table() -> None:
-    captions = Captions(("seven", "ankle boot"))
+def test_every_word_is_as_loud_as_a_vector_of_a_table_and_silence_is_zero() -> None:
+    captions = Captions(("seven", "boot"))
     with seeded(0):
         encoder = TextEncoder(*captions.tokens(), 64)
-    assert abs(float(encoder(torch.arange(len(captions) + 1)).detach().std()) - 1) < 0.05
+    found = encoder(torch.arange(len(captions) + 1)).detach()
+    assert found[:2].square().mean(1).tolist() == pytest.approx([1, 1], abs=1e-3)
+    assert found[captions.index(0, (1, 0, 0))].square().mean() == pytest.approx(2, abs=0.7)
+    assert (found[-1] == 0).all()
 
 
 def test_null_is_the_empty_caption_and_the_words_are_not_kept_with_the_weights() -> None:

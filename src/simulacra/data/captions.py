@@ -119,14 +119,14 @@ class Captions:
     def tokens(self) -> tuple[Integers, int]:
         """Return the numbers of the words of each caption, (captions + 1, longest), and how many numbers there are.
 
-        0 fills up, and 1 begins each caption, as its article does; even the empty one has that.
+        0 fills up; articles are left out, and the empty caption has no words at all.
         """
         known = dict.fromkeys(word for name in TOLD for word in ADJECTIVES[name].words)
         known |= dict.fromkeys(word for phrase in self.phrases for word in phrase)
-        numbers = {word: number for number, word in enumerate(known, start=2)}
-        rows = [[1, *(numbers[word] for word in self._words(index))] for index in range(len(self) + 1)]
+        numbers = {word: number for number, word in enumerate(known, start=1)}
+        rows = [[numbers[word] for word in self._words(index)] for index in range(len(self) + 1)]
         longest = max(map(len, rows))
-        return np.array([row + [0] * (longest - len(row)) for row in rows], np.int64), len(numbers) + 2
+        return np.array([row + [0] * (longest - len(row)) for row in rows], np.int64), len(numbers) + 1
 
     def describe(self, data: ImageSet) -> ImageSet:
         """Return labelled images with the index of the whole caption of each for a label."""

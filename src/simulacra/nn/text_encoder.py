@@ -20,7 +20,7 @@ class TextEncoder(nn.Module):
         heads: of the attention between words.
 
     Example:
-        >>> encoder = TextEncoder(np.array([[1, 2, 3], [1, 3, 0], [1, 0, 0]]), 4, 8)
+        >>> encoder = TextEncoder(np.array([[1, 2, 3], [1, 3, 0], [0, 0, 0]]), 4, 8)
         >>> encoder(torch.tensor([0, 2, 1])).shape
         torch.Size([3, 8])
     """
@@ -36,7 +36,12 @@ class TextEncoder(nn.Module):
         nn.init.xavier_normal_(self.places)
         self.attention = SelfAttention(dim, heads=heads)
         self.inner = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.SiLU(), nn.Linear(2 * dim, dim))
-        self.norm = nn.LayerNorm(dim)
+        # Without weights, and of each word: what words have in common cannot grow until nothing else is heard, and the
+        # class is told as loudly beside other words as alone.
+        self.norm = nn.LayerNorm(dim, elementwise_affine=False)
+        # What words do to each other begins as nothing: a class's name is at once what a class's vector would be.
+        for parameter in self.inner[3].parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, captions: Tensor) -> Tensor:
         """Map indices of captions (n,) to vectors (n, dim)."""
@@ -45,7 +50,7 @@ class TextEncoder(nn.Module):
         h = self.attention(h.mT[:, :, None])[:, :, 0].mT
         h = h + self.inner(h)
         said = (tokens > 0)[:, :, None]
-        return self.norm(torch.where(said, h, 0).sum(1))  # type: ignore[no-any-return]
+        return torch.where(said, self.norm(h), 0).sum(1)
 
     def null(self, n: int) -> Tensor:
         """Return n indices of the empty caption."""
