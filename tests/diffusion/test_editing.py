@@ -178,8 +178,10 @@ def test_a_path_begins_and_ends_at_the_images(formulation: str) -> None:
     levels = FORMULATIONS[formulation].levels(200)
     path = interpolate(denoise, starts, ends, levels, pictures=5, normal=normal_from(3))
     assert path.shape == (6, 5, 3)
-    torch.testing.assert_close(path[:, 0], starts, rtol=0, atol=0.03)
-    torch.testing.assert_close(path[:, -1], ends, rtol=0, atol=0.03)
+    # What is lost is the little noise that the way begins with: here at most four of its deviations.
+    lost = float(4 * levels[-2].sigma / levels[-2].alpha)
+    torch.testing.assert_close(path[:, 0], starts, rtol=0, atol=lost)
+    torch.testing.assert_close(path[:, -1], ends, rtol=0, atol=lost)
 
 
 def test_an_arc_keeps_the_distance_and_passes_evenly() -> None:

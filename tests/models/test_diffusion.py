@@ -314,7 +314,7 @@ def dim_and_bright_bars(n: int = 240) -> ImageSet:
 
 @pytest.fixture(scope="module")
 def of_bars() -> Diffusion:
-    training = TrainingConfig(steps=250, learning_rate=5e-3, batch_size=50, ema_decay=0.95)
+    training = TrainingConfig(steps=500, learning_rate=5e-3, batch_size=50, ema_decay=0.95)
     return fitted(dim_and_bright_bars(), training, patch=1, width=16, sampler_steps=8)
 
 

@@ -295,7 +295,8 @@ def test_edits_are_recorded_drawn_and_summed_up(extractor: tuple[Any, dict[str, 
     assert len(draw_edits(record, images)) == len(EDITS) == len(record["panels"])
     metrics = {"row": "diffusion", "model_sha256": model.fingerprint(), "metrics": {}}
     training = {"model_sha256": model.fingerprint(), "train_seconds": 1.0, "parameters": 1, "config": {}}
-    results = (metrics, TEST, History().frame(), training, {"sample_ms": 1.0}, {})
+    drawn = {"model_sha256": model.fingerprint(), "options": {}, "class_names": []}
+    results = (metrics, TEST, History().frame(), training, {"sample_ms": 1.0}, {}, drawn)
     summary = summarise_family(*results, edits=record, edited_images=images)["editing"]
     assert [picture["title"] for picture in summary["pictures"]] == [panel["title"] for panel in record["panels"]]
     assert "without the model being told it" in summary["sentence"]
@@ -361,7 +362,7 @@ def test_a_denoised_draw_comes_with_its_film() -> None:
     config = FamilyConfig(family="diffusion", model=model.config.model_dump())
     asked = SamplingConfig(n=6, classes=[1], guidance=2.0, steps=3, seed=1)
     drawn, _, record, film = draw_filmed(model, config, asked)
-    assert record["options"] == {"guidance": 2.0, "sampler": "dpm_solver", "steps": 3, "eta": 0.0}
+    assert record["options"] == {"guidance": 2.0, "sampler": "sde_dpm_solver", "steps": 3, "eta": 0.0}
     assert drawn.fingerprint() == draw(model, config, asked)[0].fingerprint()
     assert [panel["columns"] for panel in record["film"]] == [["noise", "1", "2", "3"]] * 2
     strip, frames = plot_film(record, film)
@@ -377,7 +378,7 @@ def test_a_denoised_draw_comes_with_its_film() -> None:
     floor = metrics | {"row": "floor", "role": "floor"}
     table = leaderboard([floor, summary["record"]])
     page = write_report(table, [floor], TRAIN, SPLIT.record(), {}, experiment, summary)
-    assert "From noise to image: diffusion" in page and "Drawn by guidance 2.0, sampler dpm_solver" in page
+    assert "From noise to image: diffusion" in page and "Drawn by guidance 2.0, sampler sde_dpm_solver" in page
     assert (
         "kedro run --pipeline generate --namespaces toy.diffusion --params seed=3,toy.diffusion.sampling.n=64" in page
     )
