@@ -1,14 +1,15 @@
-"""Diffusion beside its peers at equal wall-clock, on Fashion-MNIST without classes, by networks of 2.7 million parameters.
+"""Diffusion beside its peers at equal wall-clock: Fashion-MNIST without classes, networks of 2.7 million parameters.
 
 Run from the project's root, on an otherwise quiet machine:
 
     pip install denoising-diffusion-pytorch diffusers
     python benchmarks/diffusion_race.py [--minutes 10] [--seeds 0 1] [--samples 1000] [--ancestral 1000]
 
-All train in turns, a slice each, so that a busy minute hits all. Time counts while a contender trains: ours with its own
-loop, settings and precision; the peers in float32, as they are shipped, with Adam, averaged weights, and ten times their
-scripts' learning rate of 1e-4, which gets nowhere in so short a training. Ours is sampled in 20 steps, lucidrains' by DDIM and diffusers' by DPM-Solver++ in `--peer-steps`. All samples
-are judged by one classifier of the training split against the test split.
+All train in turns, a slice each, so that a busy minute hits all. Time counts while a contender trains: ours with its
+own loop, settings and precision; the peers in float32, as they are shipped, with Adam, averaged weights, and ten times
+their scripts' learning rate of 1e-4, which gets nowhere in so short a training. Ours is sampled in 20 steps,
+lucidrains' by DDIM and diffusers' by DPM-Solver++ in `--peer-steps`. All samples are judged by one classifier of the
+training split against the test split.
 """
 
 import argparse
@@ -138,9 +139,7 @@ def diffusers(data: Pixels, seed: int, steps: int) -> Peer:
     return Peer("diffusers", net, loss, sample, data, seed)
 
 
-def race(
-    train: ImageSet, peers: list[Peer], minutes: float, seed: int, slice_seconds: float
-) -> tuple[Diffusion, float]:
+def race(train: ImageSet, peers: list[Peer], minutes: float, seed: int, slice_seconds: float) -> Diffusion:
     """Train ours and the peers in turns, so many minutes each; return ours."""
     images = ImageSet(train.images)
     pace = Diffusion(CONFIG).fit(images, training=TRAINING.model_copy(update={"steps": 40}), seed=seed)
