@@ -60,5 +60,5 @@ def test_a_model_without_classes_says_so() -> None:
 
 @pytest.mark.parametrize("model", [fitted(), fitted("a", "b", "c")], ids=["unlabelled", "labelled"])
 def test_a_family_without_captions_refuses_prompts(model: GaussianMixture) -> None:
-    with pytest.raises(SimulacraError, match="gmm takes no prompts; name classes instead"):
+    with pytest.raises(SimulacraError, match="gmm takes no prompts; ask for a class by its name"):
         model.choose_classes(2, Prompt("a thick seven"), np.random.default_rng(0))
