@@ -31,7 +31,8 @@ def loader(request: pytest.FixtureRequest) -> ExperimentConfigLoader:
 
 
 def test_stages_families_and_datasets_are_registered(registered: dict) -> None:
-    expected = {"ingest", "preprocess", "train", "generate", "evaluate", "augment", "explore", "report", "__default__"}
+    expected = {"ingest", "preprocess", "train", "generate", "evaluate", "augment", "explore", "edit", "report"}
+    expected |= {"__default__"}
     expected |= {f"train_{family}" for family in FAMILIES} | set(load_experiments())
     assert set(registered) == expected
 
@@ -51,6 +52,7 @@ def test_free_inputs_of_each_pipeline_are_the_expected_ones(registered: dict) ->
             own = registered[dataset].only_nodes_with_namespaces([f"{dataset}.{family}"])
             shared = {"train_set", "validation_set", "test_set", "split_record"}
             shared |= {"extractor", "extractor_record", "real_accuracy"}
+            shared |= {"edit_pictures", "edit_mask", "edit_source"} if FAMILIES[family].denoises else set()
             free = {name for name in own.inputs() if not name.startswith("params:")}
             assert free == {f"{dataset}.{name}" for name in shared} | {f"{dataset}.{family}.checkpoints"}
 
@@ -62,6 +64,23 @@ def test_families_with_codes_are_explored_and_no_others(registered: dict) -> Non
         assert explored == {f"{dataset}.{family}" for family in latent}
         summarised = {node.namespace for node in registered["report"].nodes if "exploration" in str(node.inputs)}
         assert {f"{dataset}.{family}" for family in latent} <= summarised
+
+
+def test_families_with_prompts_are_asked_and_no_others(registered: dict) -> None:
+    for stage, dataset_name in (("evaluate", "prompt_fidelity"), ("report", "prompted_images")):
+        nodes = (node for node in registered[stage].nodes if dataset_name in str([*node.inputs, *node.outputs]))
+        asked = {node.namespace.split(".")[1] for node in nodes}
+        assert asked == {name for name, family in FAMILIES.items() if family.prompts}
+
+
+def test_families_that_denoise_edit_and_no_others(registered: dict) -> None:
+    for dataset, experiment in load_experiments().items():
+        editing = {node.namespace for node in registered["edit"].nodes if node.namespace.startswith(f"{dataset}.")}
+        denoising = {family for family in experiment.families if FAMILIES[family].denoises}
+        assert editing == {f"{dataset}.{family}" for family in denoising}
+        summaries = registered["report"].only_nodes_with_namespaces([dataset]).nodes
+        shown = {node.namespace for node in summaries if f"{node.namespace}.edits" in node.inputs}
+        assert shown == editing
 
 
 def test_parameters_that_nodes_read_exist(registered: dict, loader: ExperimentConfigLoader) -> None:
@@ -104,7 +123,7 @@ def test_environments_hold_deltas_only() -> None:
 
 def test_one_parameters_file_a_family() -> None:
     files = {file.stem for file in (ROOT / "conf/base/parameters").glob("*.yml")}
-    assert files == {"common", "datasets", "evaluation", "augmentation", "exploration", *FAMILIES}
+    assert files == {"common", "datasets", "evaluation", "augmentation", "exploration", "editing", *FAMILIES}
     assert {file.stem for file in (ROOT / "src/simulacra/models").glob("*.py")} == {
         "__init__",
         "base",
@@ -118,7 +137,7 @@ def test_one_parameters_file_a_family() -> None:
 def test_shared_blocks_stand_in_the_shared_files() -> None:
     shared = {
         key
-        for name in ("common", "evaluation", "augmentation", "exploration")
+        for name in ("common", "evaluation", "augmentation", "exploration", "editing")
         for key in yaml.safe_load((ROOT / f"conf/base/parameters/{name}.yml").read_text())
     }
     assert shared == set(SHARED)
@@ -205,7 +224,7 @@ def test_networks_draw_from_the_noise_they_are_given() -> None:
         r"torch\.(rand|randn|randint|rand_like|randn_like|bernoulli|multinomial|normal|poisson)\(|\.(normal_|uniform_|"
         r"bernoulli_|exponential_)\(|Dropout|dropout|np\.random\.(?!default_rng|Generator|SeedSequence)"
     )
-    for folder in ("models", "nn", "training", "augmentation", "metrics", "exploration"):
+    for folder in ("models", "nn", "training", "augmentation", "metrics", "exploration", "editing", "diffusion"):
         for path in (ROOT / "src/simulacra" / folder).rglob("*.py"):
             for number, line in enumerate(path.read_text().splitlines(), 1):
                 alone = not line.lstrip().startswith((">>>", "...")) and "generator=" not in line

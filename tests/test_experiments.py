@@ -3,7 +3,14 @@ from pathlib import Path
 import pytest
 
 from simulacra.errors import SimulacraError
-from simulacra.experiments import command_options, data_root, expand, load_experiments, parse_experiments
+from simulacra.experiments import (
+    command_options,
+    data_root,
+    expand,
+    load_experiments,
+    parse_experiments,
+    with_parameter,
+)
 from simulacra.models import FAMILIES
 
 EXPERIMENTS = parse_experiments({"a": {"kind": "image", "families": ["vae"]}, "b": {"kind": "image"}})
@@ -29,7 +36,7 @@ def test_a_dataset_s_entry_comes_before_the_family_s_file_and_that_before_the_sh
     assert expanded["a"]["vae"]["model"] == {"latent_dim": 2, "width": 4}
     assert expanded["b"]["vae"]["model"] == {"latent_dim": 3, "width": 4}
     assert expanded["b"]["vae"]["training"] == {"steps": 2, "batch_size": 8}
-    assert expanded["b"]["gmm"] == {"family": "gmm", "training": {"steps": 1, "batch_size": 8}}
+    assert expanded["b"]["gmm"] == {"family": "gmm", "training": {"steps": 1, "batch_size": 8}, "sampling": {}}
     assert (expanded["a"]["generation"], expanded["b"]["generation"]) == ({"n": 10}, {"n": 20})
     assert expanded["a"]["evaluation"]["classifier"]["training"] == {"steps": 3, "batch_size": 8}
     assert expanded["a"]["experiment"] == {"dataset": "a", "kind": "image", "options": ""}
@@ -57,6 +64,26 @@ def test_a_classifier_s_own_training_comes_before_training_in_general() -> None:
     assert expanded["a"]["evaluation"]["classifier"]["training"]["steps"] == 5
 
 
+@pytest.mark.parametrize(
+    ("said", "seeds"),
+    [
+        ({"sampling": {"seed": 7}}, {"a": 7, "b": 7}),
+        ({"sampling": {"seed": 7}, "b": {"vae": {"sampling": {"seed": 9}}}}, {"a": 7, "b": 9}),
+    ],
+)
+def test_samples_are_asked_of_all_families_or_of_one(said: dict, seeds: dict[str, int]) -> None:
+    expanded = expand(PARAMETERS | {"sampling": {"n": 3, "seed": 1}}, EXPERIMENTS, said)
+    assert {name: expanded[name]["vae"]["sampling"] for name in "ab"} == {
+        name: {"n": 3, "seed": seed} for name, seed in seeds.items()
+    }
+
+
+def test_one_more_parameter_joins_those_that_a_command_has() -> None:
+    assert with_parameter("", "a=7 3") == " --params 'a=7 3'"
+    assert with_parameter(" --env test", "a=1") == " --env test --params a=1"
+    assert with_parameter(" --params seed=1 --env test", "a=1") == " --params seed=1,a=1 --env test"
+
+
 def test_expansion_leaves_its_input_alone_and_shares_nothing() -> None:
     expanded = expand(PARAMETERS, EXPERIMENTS, {})
     expanded["a"]["vae"]["model"]["latent_dim"] = 99
@@ -74,6 +101,9 @@ def test_expansion_leaves_its_input_alone_and_shares_nothing() -> None:
         ({"training": "fast"}, "the parameter training must be a block of keys, got 'fast'"),
         ({"seed": -1}, "seed must be a whole number"),
         ({"seed": "x"}, "seed must be a whole number"),
+        ({"sampling": {"guidance": 3}}, "not every family has sampling.guidance; say it of one that has"),
+        ({"sampling": 3}, "the parameter sampling must be a block of keys, got 3"),
+        ({"vae": {"sampling": 3}}, "the parameter vae.sampling must be a block of keys, got 3"),
         ({"vea": {}}, "unknown parameter 'vea'; did you mean 'vae'"),
         ({"force": "yes"}, "the parameter force must be true or false, got 'yes'"),
         ({"force": 1}, "the parameter force must be true or false, got 1"),

@@ -20,6 +20,7 @@ from kedro.runner import SequentialRunner, ThreadRunner
 from simulacra.data.config import SplitConfig
 from simulacra.data.image_set import ImageSet
 from simulacra.datasets import CheckedDataset, CheckpointFolder, ImageSetDataset, ModelDataset
+from simulacra.editing.config import EditingConfig
 from simulacra.experiments import Experiment
 from simulacra.incremental import STATE, IncrementalHooks, Plan, Skip, Unchanged, make_plan
 from simulacra.pipeline_registry import dataset_stages
@@ -34,6 +35,7 @@ PARAMETERS: dict[str, Any] = {
     "force": False,
     "seed": 0,
     "toy.split": SplitConfig(),
+    "toy.editing": EditingConfig(),
     "toy.generation": GenerationConfig(n=20),
     "toy.evaluation": EvaluationConfig(),
     "toy.experiment": {"dataset": "toy", "kind": "image", "options": ""},

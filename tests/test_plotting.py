@@ -15,6 +15,8 @@ from simulacra.data.image_set import ImageSet
 from simulacra.exploration.panels import Panel
 from simulacra.plotting import (
     augmentation_figure,
+    drawing_grid,
+    film_frames,
     latent_scatter,
     metric_chart,
     picture_table,
@@ -164,6 +166,12 @@ def test_curves_hold_the_points_of_both_splits():
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["train", "validation"]
 
 
+def test_looks_at_samples_have_panels_that_say_what_is_usual():
+    (axis,) = training_curves(history(samples_relative_kinds=[0.9, 1.0])).axes
+    assert axis.lines[0].get_ydata().tolist() == [0.9, 1.0]
+    assert axis.get_title(loc="left") == "samples: kinds (real: 1)"
+
+
 def test_many_points_are_drawn_pale_under_a_steadier_line():
     noise = np.random.default_rng(0).normal(size=1000)
     (axis,) = training_curves(history(train_loss=noise.tolist())).axes
@@ -310,6 +318,37 @@ def test_table_letters_stay_inside_the_figure(names):
 
 def test_table_of_nothing_says_so():
     assert texts(picture_table([])) == ["nothing to show"]
+
+
+def test_frames_of_a_film_hold_what_belongs_together_one_above_the_other():
+    shades = np.arange(12, dtype=np.uint8).reshape(2, 3, 2)  # table, column, row
+    tables = [
+        Panel(
+            "film",
+            "",
+            "",
+            ("", ""),
+            ("a", "b", "c"),
+            np.full((2, 3, 1, 4, 4), 0, np.uint8) + shade.T[..., None, None, None],
+        )
+        for shade in shades
+    ]
+    frames = film_frames(tables)
+    assert frames.dtype == np.uint8 and frames.shape[0] == 3 and frames.shape[3] == 3
+    for column, frame in enumerate(frames):
+        _, height, width, _ = frames.shape
+        seen = [[int(frame[height * down // 4, width * across // 4, 0]) for across in (1, 3)] for down in (1, 3)]
+        assert seen == shades[:, column].tolist()
+
+
+def test_a_drawing_has_a_row_for_each_class_that_was_asked_for():
+    images = np.zeros((30, 1, 8, 8), np.uint8)
+    some = drawing_grid(ImageSet(images, np.repeat([1, 3], [25, 5]), ("a", "b", "c", "d")))
+    assert [label.get_text() for label in some.axes[0].get_yticklabels()] == ["b", "d"]
+    assert some.axes[0].images[0].get_array().shape[:2] == (2 * 9, 25 * 9)
+    for labels, names in ((None, ()), (np.ones(30, np.int64), ("a", "b"))):
+        whole = drawing_grid(ImageSet(images, labels, names)).axes[0]
+        assert whole.images[0].get_array().shape[:2] == (3 * 9, 10 * 9) and not len(whole.get_yticks())
 
 
 def test_latent_scatter_draws_each_class_in_each_map():

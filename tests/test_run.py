@@ -1,5 +1,6 @@
 """Whole runs of the project, by the command that a user types."""
 
+import io
 import json
 import shutil
 import signal
@@ -14,6 +15,7 @@ import pytest
 import yaml
 from mlflow.entities import Run as MlflowRun
 from mlflow.tracking import MlflowClient
+from PIL import Image
 
 from simulacra.models import FAMILIES
 
@@ -95,6 +97,17 @@ def test_latent_spaces_are_explored_shown_and_tracked(whole_project: Path) -> No
         assert "plotly.js v" in map_page and "https://cdn" not in map_page.split("plotly.js v")[0]
 
 
+def test_prompts_are_tried_shown_and_tracked(whole_project: Path) -> None:
+    page = (whole_project / REPORTING / "report.html").read_text()
+    assert 'id="prompts"' in page
+    for family in (name for name, facts in FAMILIES.items() if facts.prompts):
+        record = json.loads((whole_project / REPORTING / family / "prompt_fidelity.json").read_text())
+        (run,) = tracked(whole_project)[f"mnist.{family}"]
+        assert {"prompt_class_accuracy", "prompt_attribute_accuracy"} <= set(record["metrics"])
+        assert record["metrics"] == {key: run.data.metrics[key] for key in record["metrics"]}
+        assert f"08_reporting/mnist/{family}/prompts.png" in artifacts(whole_project, run)
+
+
 def test_one_parent_and_one_child_a_family_with_the_same_metric_keys(finished_project: Path) -> None:
     runs = tracked(finished_project)
     (parent,), (gmm,), (vae,) = runs["mnist"], runs["mnist.gmm"], runs["mnist.vae"]
@@ -162,6 +175,35 @@ def test_a_stage_alone(finished_project: Path, tmp_path: Path, kedro: Run) -> No
     assert {name for name, content in files(project).items() if content != before.get(name)} == set()
 
 
+def test_what_is_asked_for_is_drawn_anew_and_nothing_else(fresh_project: Path, kedro: Run) -> None:
+    (fresh_project / "conf/test/experiments.yml").write_text("mnist:\n  families: [diffusion]\n")
+    kedro(fresh_project, *TEST, "--pipelines", "ingest,preprocess,train_diffusion,generate")
+    place = "07_model_output/mnist/diffusion"
+    before = files(fresh_project)
+    assert sum(name.startswith(f"{place}/drawn/0000") for name in before) == 8
+    with Image.open(io.BytesIO(before[f"{place}/film.gif"])) as film:
+        assert film.n_frames == 6  # noise, and five steps
+    generate = (*TEST, "--pipeline", "generate")
+    assert "nothing to do" in kedro(fresh_project, *generate).stdout
+    asked = "sampling.n=3,diffusion.sampling.classes=2 bar,diffusion.sampling.guidance=2,diffusion.sampling.steps=3"
+    done = kedro(fresh_project, *generate, "--params", asked)
+    after = files(fresh_project)
+    assert f"Drawn: {fresh_project}/data/test/{place}/drawn" in done.stdout
+    changed = {name.removeprefix(f"{place}/") for name in {*before, *after} if before.get(name) != after.get(name)}
+    of_film = {"film.safetensors", "film.png", "film.gif"}
+    own = {"drawn.safetensors", "drawn.png", "drawing.json", *of_film}
+    assert {name for name in changed if not name.startswith("drawn/")} == own
+    drawn = {name.removeprefix(f"{place}/drawn/") for name in after if name.startswith(f"{place}/drawn/")}
+    assert drawn == {"00000_cross.png", "00001_bar.png", "00002_cross.png"}
+    record = json.loads(after[f"{place}/drawing.json"])
+    assert record["options"] == {"guidance": 2.0, "sampler": "sde_dpm_solver", "steps": 3, "eta": 0.0}
+    (run, *_) = tracked(fresh_project)["mnist.diffusion"]
+    assert {f"{place}/{name}" for name in own} | {f"{place}/drawn/{name}" for name in drawn} <= artifacts(
+        fresh_project, run
+    )
+    assert run.data.params["sampling.guidance"] == "2.0"
+
+
 def test_a_failing_family_marks_its_own_child_only(finished_project: Path, tmp_path: Path, kedro: Run) -> None:
     project = copy_of(finished_project, tmp_path / "p")
     before = files(project)
@@ -184,6 +226,11 @@ def test_a_failing_family_marks_its_own_child_only(finished_project: Path, tmp_p
         (["--namespaces", "mnits"], "unknown namespace 'mnits'; did you mean 'mnist'"),
         (["--params", "mnist.vae.model.latent_dims=3"], "mnist.vae.model.latent_dims: unknown parameter (got 3)"),
         (["--params", "mnist.vae.training.steps=many"], "mnist.vae.training.steps: Input should be a valid integer"),
+        (
+            ["--params", "mnist.vae.sampling.steps=3"],
+            "mnist.vae.sampling: vae has no sampling.steps; it takes n, classes",
+        ),
+        (["--pipeline", "generate", "--params", "vae.sampling.classes=zebra"], "unknown class 'zebra'; vae knows bar,"),
         (["--params", "vea.model.width=3"], "unknown parameter 'vea'; did you mean 'vae'"),
         (["--params", "mnist.split.train=0.9"], "mnist.split: train + validation + test must be 1"),
         (["--params", "mnist.source.type=nmist"], "mnist.source: Input tag 'nmist'"),

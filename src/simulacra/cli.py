@@ -163,7 +163,8 @@ def bad_parameters(report: str) -> str:
             wrong = (
                 found[1].replace("Extra inputs are not permitted", "unknown parameter").removeprefix("Value error, ")
             )
-            lines.append(f"{block}{place}: {wrong} (got {found[2]})")
+            # Of a whole block the message itself says what is wrong in it.
+            lines.append(f"{block}{place}: {wrong}" + ("" if found[2].startswith("{") else f" (got {found[2]})"))
         elif not line.startswith(" "):
             place = f".{line.strip()}"
     return "\n".join(lines) or report

@@ -6,10 +6,12 @@ import json
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent
 PACKAGE = ROOT.name
+PARSING = Lock()
 
 WHOLE = "*"
 """Stands for all of a module, where it is not known which of its names are used."""
@@ -95,7 +97,9 @@ def _parse(name: str) -> Module | None:
     if path is None:
         return None
     module = Module({}, {})
-    tree = _Bare().visit(ast.parse(path.read_text(encoding="utf-8")))
+    # Python 3.11 counts how deep it is in a tree for all threads together, and stumbles where two parse at once.
+    with PARSING:
+        tree = _Bare().visit(ast.parse(path.read_text(encoding="utf-8")))
     for statement in tree.body:
         if isinstance(statement, ast.Import | ast.ImportFrom):
             module.imports.update(_imported(statement, name))

@@ -12,17 +12,19 @@ from typing import Any, NamedTuple
 from kedro.config import OmegaConfigLoader
 
 from simulacra.errors import SimulacraError
-from simulacra.models import FAMILIES
+from simulacra.models import ASKED_OF_ALL, FAMILIES
 
 KINDS = ("image",)
-STAGES = ("ingest", "preprocess", "train", "generate", "evaluate", "augment", "explore", "report")
-SECTIONS = ("split", "generation", "evaluation", "augmentation", "exploration")
+STAGES = ("ingest", "preprocess", "train", "generate", "evaluate", "augment", "explore", "edit", "report")
+SECTIONS = ("split", "generation", "evaluation", "augmentation", "exploration", "editing")
 """Top-level parameter blocks of which every dataset has its own copy."""
 SWITCHES = ("seed", "force")
 """Top-level parameters that are no blocks."""
-SHARED = (*SWITCHES, "training", *SECTIONS)
+FOR_FAMILIES = ("training", "sampling")
+"""Top-level parameter blocks of which every family has its own copy."""
+SHARED = (*SWITCHES, *FOR_FAMILIES, *SECTIONS)
 
-INNER_BLOCKS = ("model", "training", "classifier")
+INNER_BLOCKS = ("model", "training", "sampling", "classifier")
 """Keys within a block that hold a block themselves."""
 
 MAX_SEED = 2**20
@@ -139,7 +141,7 @@ def expand(
     runtime: Mapping[str, Any],
     environment: str | None = None,
 ) -> dict[str, Any]:
-    """Give every dataset its own sections and every `<dataset>.<family>` its own model and training block.
+    """Give every dataset its own sections and every `<dataset>.<family>` its own model, training and sampling block.
 
     Later wins: shared block, family's file, dataset's entry; then in the same order what --params says, so that
     `--params training.steps=5` reaches everything and `--params mnist.vae.training.steps=5` one family of one dataset.
@@ -164,11 +166,15 @@ def expand(
         if "source" in own:
             block["source"] = own["source"]
         for family in experiment.families:
-            layers = [{"training": parameters.get("training", {})}, parameters.get(family), own.get(family)]
-            layers += [{"training": runtime.get("training", {})}, runtime.get(family), said.get(family)]
+            layers = [_for_families(parameters), parameters.get(family), own.get(family)]
+            layers += [_for_families(runtime), runtime.get(family), said.get(family)]
             block[family] = _merged(layers) | {"family": family}
         expanded[name] = block
     return expanded
+
+
+def _for_families(layer: Mapping[str, Any]) -> dict[str, Any]:
+    return {block: layer.get(block, {}) for block in FOR_FAMILIES}
 
 
 def command_options(runtime: Mapping[str, Any], environment: str | None) -> str:
@@ -182,6 +188,21 @@ def command_options(runtime: Mapping[str, Any], environment: str | None) -> str:
     """
     said = ",".join(f"{key}={value}" for key, value in flat(runtime).items() if key != "force")
     return (f" --env {environment}" if environment else "") + (f" --params {shlex.quote(said)}" if said else "")
+
+
+def with_parameter(options: str, said: str) -> str:
+    """Return the options of a command that says one more thing by --params.
+
+    Example:
+        >>> with_parameter(" --env gpu --params seed=1", "sampling.classes=7 3")
+        " --env gpu --params 'seed=1,sampling.classes=7 3'"
+    """
+    words = shlex.split(options)
+    if "--params" in words:
+        words[words.index("--params") + 1] += f",{said}"
+    else:
+        words += ["--params", said]
+    return f" {shlex.join(words)}"
 
 
 def flat(block: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -220,6 +241,12 @@ def _refuse_unknown(parameters: Mapping[str, Any], experiments: Mapping[str, Exp
         for name in value if inner and isinstance(value, Mapping) else ():
             if name not in inner:
                 raise SimulacraError(unknown("parameter", f"{key}.{name}", [f"{key}.{known}" for known in inner]))
+    sampling = parameters.get("sampling")
+    for key in sampling if isinstance(sampling, Mapping) else ():
+        if key not in ASKED_OF_ALL:
+            raise SimulacraError(
+                f"not every family has sampling.{key}; say it of one that has, as in diffusion.sampling.{key}"
+            )
 
 
 def _refuse_wrong_types(parameters: Mapping[str, Any], experiments: Mapping[str, Experiment]) -> None:

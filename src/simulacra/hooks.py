@@ -79,11 +79,16 @@ class ProjectHooks:
         wanted = made.union(*self.reused.values())
         datasets = sorted(name.split(".")[0] for name in wanted if name.endswith(".leaderboard"))
         stale = sorted({name.split(".")[0] for name in made if name.endswith(".metrics")} - set(datasets))
-        if not datasets and not stale:
+        drawn = [name for name in sorted(made) or sorted(wanted) if name.endswith(".drawn_pictures")]
+        drawn = [] if datasets or stale else drawn
+        if not datasets and not stale and not drawn:
             return
         from rich.console import Console
 
         console = Console(width=None if Console().is_terminal else 120)
+        for name in drawn:
+            place = getattr(catalog.get(name), "_filepath", None)
+            console.print(f"Drawn: {place}", highlight=False, soft_wrap=True, markup=False)
         for dataset in datasets:
             _show_leaderboard(console, catalog, dataset)
         for dataset in stale:

@@ -30,7 +30,11 @@ STATE = "SIMULACRA_STATE"
 """Environment variable that tells worker processes where the records of done nodes and the locks lie."""
 
 CHANGES_NO_RESULT = {"training": frozenset(RUNTIME), "experiment": frozenset({"options"})}
-"""Keys that may differ without a node's result being another one, by the block in which they stand."""
+CHANGES_NO_RESULT |= dict.fromkeys(FAMILIES, frozenset({"sampling"}))
+"""Keys that may differ without a node's result being another one, by the block in which they stand.
+
+The node that a family's `sampling` is for reads it by its own name beside the family's block.
+"""
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -237,9 +241,12 @@ def _telling(block: str, value: Any) -> Any:
 
 def _outside(value: Any) -> str:
     """Return the state of what lies outside the project, where a parameter names such a thing."""
-    from simulacra.data.sources import source_state
+    from simulacra.data.sources import files_state, source_state
+    from simulacra.editing.config import EditingConfig
     from simulacra.pipelines.config import SourceConfig
 
+    if isinstance(value, EditingConfig):
+        return "".join(map(files_state, value.files()))
     return source_state(value.root) if isinstance(value, SourceConfig) else ""
 
 

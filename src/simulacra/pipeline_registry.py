@@ -1,15 +1,16 @@
 """Every registered pipeline, built from one template a stage and the datasets of experiments.yml."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import reduce
 from operator import add
 
 from kedro.pipeline import Pipeline
 
 from simulacra.experiments import STAGES, Experiment, load_experiments
-from simulacra.models import FAMILIES
+from simulacra.models import FAMILIES, Family
 from simulacra.pipelines.augment import pipeline as augment
+from simulacra.pipelines.edit import pipeline as edit
 from simulacra.pipelines.evaluate import pipeline as evaluate
 from simulacra.pipelines.explore import pipeline as explore
 from simulacra.pipelines.generate import pipeline as generate
@@ -20,7 +21,9 @@ from simulacra.pipelines.train import pipeline as train
 
 DATASET_WIDE = {
     *("train_set", "validation_set", "test_set", "split_record", "extractor", "extractor_record", "real_accuracy"),
+    *("edit_pictures", "edit_mask", "edit_source"),
     *("params:experiment", "params:generation", "params:evaluation", "params:augmentation", "params:exploration"),
+    "params:editing",
 }
 """What the pipelines of a family read from its dataset's namespace rather than from their own."""
 
@@ -43,21 +46,20 @@ def dataset_stages(experiment: Experiment) -> dict[str, Pipeline]:
         # `vae.summary` inside the namespace `mnist` is meant: the dataset's stage gathers what its families made.
         warnings.filterwarnings("ignore", message=".*'\\.' characters.*")
         whole = report.create_dataset_pipeline(experiment.families)
-    latent = experiment._replace(families=tuple(each for each in experiment.families if FAMILIES[each].latent))
-    others = experiment._replace(families=tuple(each for each in experiment.families if not FAMILIES[each].latent))
+    edits = _of_families(edit.create_family_pipeline, experiment)
     return {
         "ingest": _of_dataset(ingest.create_pipeline(), experiment),
         "preprocess": _of_dataset(preprocess.create_pipeline(), experiment),
-        "train": _of_families(train.create_pipeline(), experiment),
-        "generate": _of_families(generate.create_pipeline(), experiment),
+        "train": _of_families(lambda _: train.create_pipeline(), experiment),
+        "generate": _of_families(generate.create_pipeline, experiment),
         "evaluate": _of_dataset(evaluate.create_dataset_pipeline(), experiment)
-        + _of_families(evaluate.create_family_pipeline(), experiment),
+        + _of_families(evaluate.create_family_pipeline, experiment),
         "augment": _of_dataset(augment.create_dataset_pipeline(), experiment)
-        + _of_families(augment.create_family_pipeline(), experiment),
-        "explore": _of_families(explore.create_pipeline(), latent),
-        "report": _of_dataset(whole, experiment)
-        + _of_families(report.create_family_pipeline(latent=True), latent)
-        + _of_families(report.create_family_pipeline(latent=False), others),
+        + _of_families(lambda _: augment.create_family_pipeline(), experiment),
+        "explore": _of_families(explore.create_pipeline, experiment),
+        # Pictures are read where there is a family to edit them.
+        "edit": _of_dataset(edit.create_dataset_pipeline(), experiment) + edits if edits.nodes else edits,
+        "report": _of_dataset(whole, experiment) + _of_families(report.create_family_pipeline, experiment),
     }
 
 
@@ -71,13 +73,14 @@ def _of_dataset(template: Pipeline, experiment: Experiment) -> Pipeline:
     )
 
 
-def _of_families(template: Pipeline, experiment: Experiment) -> Pipeline:
+def _of_families(template: Callable[[Family], Pipeline], experiment: Experiment) -> Pipeline:
     """Put a template into the namespace of every family of the dataset."""
-    return _sum(_of_family(template, experiment.dataset, family) for family in experiment.families)
+    return _sum(_of_family(template(FAMILIES[each]), experiment.dataset, each) for each in experiment.families)
 
 
 def _of_family(template: Pipeline, dataset: str, family: str) -> Pipeline:
     own = {"params:family": f"params:{dataset}.{family}", "params:seed": "params:seed"}
+    own["params:sampling"] = f"params:{dataset}.{family}.sampling"
     shared = {
         name: name.replace("params:", f"params:{dataset}.") for name in DATASET_WIDE if name.startswith("params:")
     }

@@ -30,12 +30,18 @@ MOST_CLASSES = 20
 LARGEST_TILE = 96
 GRID_PIXELS = 900
 GRID_DPI = 100
+FILM_PIXELS = 480
 
 MANY_POINTS = 200
 SMOOTHED_SHARE = 0.02
 PANELS_PER_ROW = 4
 WIDEST_LINEAR_SPAN = 30
 STEP_TITLES = {"bic": "components", "aic": "components"}
+CURVE_TITLES = {
+    "near_duplicates": "samples: share of near copies",
+    "relative_coverage": "samples: coverage (real: 1)",
+    "relative_kinds": "samples: kinds (real: 1)",
+}
 
 # Ten hues that stay apart, most of them Okabe and Ito's; more classes than ten take the next shape.
 CLASS_COLOURS: tuple[str, ...] = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
@@ -90,6 +96,16 @@ def sample_grid(image_set: ImageSet, *, columns: int = 10, rows: int | None = No
     if top:
         axis.set_title(f"first {len(names)} of {image_set.n_classes} classes", loc="left", fontsize=14, color=MUTED)
     return figure
+
+
+def drawing_grid(drawn: ImageSet) -> "Figure":
+    """Draw what somebody asked for: by class, but for classes that were not asked for, or one after the other."""
+    present = np.unique([] if drawn.labels is None else drawn.labels)
+    if drawn.labels is None or len(present) < 2:
+        return sample_grid(ImageSet(drawn.images), rows=MOST_CLASSES)
+    names = tuple(drawn.class_names[label] for label in present)
+    columns = int(np.clip(np.bincount(drawn.labels).max(), 1, 2 * MOST_CLASSES))
+    return sample_grid(ImageSet(drawn.images, np.searchsorted(present, drawn.labels), names), columns=columns)
 
 
 def training_curves(history: "DataFrame") -> "Figure":
@@ -211,6 +227,21 @@ def picture_table(panels: Sequence[Panel]) -> "Figure":
         _draw_table(figure.add_axes(place), panel, mosaic, size, scale, titled=len(panels) > 1)
         top += height + below
     return figure
+
+
+def film_frames(panels: Sequence[Panel]) -> NDArray[np.uint8]:
+    """Return the columns of tables of pictures one after the other, as RGB frames (columns, height, width, 3).
+
+    Each frame has a row a table, so that what belongs together is one above the other.
+    """
+    n_rows, n_columns = panels[0].images.shape[:2]
+    picks = [np.arange(n_rows) + place * n_rows for place in range(len(panels))]
+    frames = [
+        _mosaic(ImageSet(np.concatenate([panel.images[:, column] for panel in panels])), picks, n_rows)
+        for column in range(n_columns)
+    ]
+    scale = max(1, round(FILM_PIXELS / frames[0].shape[1]))
+    return np.stack(frames).repeat(scale, axis=1).repeat(scale, axis=2)
 
 
 def latent_scatter(latent_map: "DataFrame", class_names: Sequence[str]) -> "Figure":
@@ -404,11 +435,11 @@ def _curve_panel(axis: "Axes", name: str, curves: "DataFrame") -> None:
     from matplotlib.ticker import MaxNLocator
 
     finite = curves[np.isfinite(curves["value"].astype(float))].sort_values("step", kind="stable")
-    for split, colour, order in (("train", ACCENT, 2), ("validation", CONTRAST, 3)):
+    for split, colour, order in (("train", ACCENT, 2), ("validation", CONTRAST, 3), ("samples", ACCENT, 2)):
         curve = finite[finite["split"] == split].set_index("step")["value"].astype(float)
         if len(curve):
             _curve(axis, curve, split, colour, order)
-    axis.set_title(name.replace("_", " "), loc="left", fontsize=9, color=INK, parse_math=False)
+    axis.set_title(CURVE_TITLES.get(name, name.replace("_", " ")), loc="left", fontsize=9, color=INK, parse_math=False)
     axis.yaxis.get_offset_text().set(size=8, color=MUTED)
     axis.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axis.set_xlabel(STEP_TITLES.get(name, "step"), fontsize=8, color=MUTED)

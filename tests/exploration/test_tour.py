@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from simulacra.data.attributes import brightness, slant, thickness
 from simulacra.data.image_set import ImageSet
 from simulacra.exploration.arithmetic import arithmetic
-from simulacra.exploration.attributes import brightness, slant, thickness
 from simulacra.exploration.config import ExplorationConfig
 from simulacra.exploration.interpolation import interpolations
 from simulacra.exploration.panels import Panel

@@ -93,6 +93,17 @@ def test_killed_while_it_saves_a_run_leaves_the_former_file_and_the_next_one_end
     assert files.check(place) != before and not hidden(place.parent)
 
 
+def test_killed_among_its_pictures_a_drawing_leaves_the_former_ones(project: Path, kedro: Run, sabotaged: Run) -> None:
+    place = project / "data/test/07_model_output/mnist/gmm/drawn"
+    before = files.check(place)
+    again = (*TEST, "--pipeline", "generate", "--params", "gmm.sampling.classes=1,gmm.sampling.seed=1")
+    sabotaged(project, *again, code=-signal.SIGKILL, DIE_AT="open drawn/00005_disc.png")
+    assert hidden(place.parent) and files.check(place) == before
+    kedro(project, *again)
+    assert sorted(path.name for path in place.iterdir()) == [f"0000{number}_disc.png" for number in range(8)]
+    assert not hidden(place.parent)
+
+
 def test_a_disk_that_is_full_is_told_by_the_file_s_name_and_leaves_the_former_file(
     project: Path, sabotaged: Run
 ) -> None:

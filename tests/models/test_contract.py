@@ -1,5 +1,6 @@
 """What every family must do; a new family is covered by its line in FAMILIES."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,27 @@ def test_codes_decode_to_images(model: GenerativeModel) -> None:
         codes = model.encode(LABELLED)
         condition = LABELLED.labels if model.conditional else None
         assert model.decode(codes, condition=condition).images.shape == LABELLED.images.shape
+
+
+def test_the_graph_knows_which_families_can_be_filmed(family: str) -> None:
+    films = "film" in inspect.signature(family_class(family).sample).parameters
+    assert FAMILIES[family].denoises == films
+
+
+def test_other_sampling_options_make_another_view_of_the_same_model(model: GenerativeModel) -> None:
+    own = {option: getattr(model.config, field) for option, field in model.sampling_options.items()}
+    before = model.sample(6, seed=0).fingerprint()
+    twin = model.asked(own)
+    assert twin.sample(6, seed=0).fingerprint() == before and twin.fingerprint() == model.fingerprint()
+    others = {"temperature": 0.31, "guidance": 3.0, "steps": 3, "sampler": "heun"}
+    for option in own.keys() & others.keys():
+        assert model.asked({option: others[option]}).sample(6, seed=0).fingerprint() != before, option
+        assert model.sample(6, seed=0).fingerprint() == before
+    shared = zip(model.tensors().values(), model.asked(own).tensors().values(), strict=True)
+    if isinstance(model, NeuralModel):
+        assert all(np.shares_memory(mine, its) for mine, its in shared if mine.size)
+    with pytest.raises(SimulacraError, match=f"{model.name} has no sampling.magic; it takes n, classes, seed"):
+        model.asked({"magic": 1})
 
 
 def test_curves_are_finite(family: str) -> None:

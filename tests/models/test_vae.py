@@ -151,7 +151,7 @@ def test_a_lower_temperature_draws_codes_closer_to_the_prior_s_mean(hierarchy: i
         model = VAE(VAEConfig.model_validate(config))
         model.fit(DATA, training=TrainingConfig(steps=2), seed=0)
         with torch.inference_mode():
-            return model.network.draw_codes(torch.zeros(20_000, dtype=torch.int64), Noise(0))
+            return model.network.draw_codes(torch.zeros(20_000, dtype=torch.int64), Noise(0), temperature)
 
     # The last coordinates belong to the top layer, whose prior is a Gaussian of its own.
     warm, cool = codes_at(1.0)[:, -3:], codes_at(0.5)[:, -3:]

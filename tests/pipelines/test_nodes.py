@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,25 @@ from simulacra.data.config import SplitConfig
 from simulacra.data.fabricate import fabricate_images
 from simulacra.data.image_set import ImageSet
 from simulacra.data.split import stratified_split
+from simulacra.editing.config import EditingConfig
 from simulacra.errors import SimulacraError
 from simulacra.exploration.config import ExplorationConfig
+from simulacra.exploration.panels import unpack
+from simulacra.models.diffusion import Diffusion, DiffusionConfig
 from simulacra.models.gmm import GaussianMixture, GMMConfig
 from simulacra.models.vae import VAE, VAEConfig
 from simulacra.pipelines.augment.nodes import train_on_real, try_augmentation
-from simulacra.pipelines.config import EvaluationConfig, FamilyConfig, GenerationConfig
-from simulacra.pipelines.evaluate.nodes import evaluate, evaluate_baselines, train_extractor
+from simulacra.pipelines.config import EvaluationConfig, FamilyConfig, GenerationConfig, SamplingConfig
+from simulacra.pipelines.edit.nodes import FIGURES as EDITS
+from simulacra.pipelines.edit.nodes import about, command, draw_edits, edit, read_pictures
+from simulacra.pipelines.evaluate.nodes import evaluate, evaluate_baselines, plot_prompts, train_extractor, try_prompts
 from simulacra.pipelines.explore.nodes import FIGURES, draw_panels, explore, map_latents
-from simulacra.pipelines.generate.nodes import generate
+from simulacra.pipelines.generate.nodes import draw, draw_filmed, generate, plot_drawn, plot_film
 from simulacra.pipelines.preprocess.nodes import split
-from simulacra.pipelines.report.nodes import summarise_family
+from simulacra.pipelines.report.nodes import summarise_family, write_report
 from simulacra.pipelines.train.nodes import fit
+from simulacra.report.leaderboard import leaderboard
+from simulacra.report.sentences import prompt_sentences
 from simulacra.training.config import TrainingConfig
 from simulacra.training.history import History
 
@@ -138,7 +146,13 @@ def test_too_few_images_are_refused_when_they_are_split(
     n: int, generation: GenerationConfig, evaluation: EvaluationConfig, message: str
 ) -> None:
     with pytest.raises(SimulacraError, match=message):
-        split(fabricate_images(n=n, size=10), SplitConfig(), generation, evaluation)
+        split(fabricate_images(n=n, size=10), SplitConfig(), generation, evaluation, EditingConfig())
+
+
+def test_what_cannot_be_edited_is_refused_when_the_data_are_split_before_any_training() -> None:
+    data = fabricate_images(n=300, size=10, channels=1, n_classes=3, seed=0)
+    with pytest.raises(SimulacraError, match="marks every pixel"):
+        split(data, SplitConfig(), GENERATION, EVALUATION, EditingConfig(box=(0, 0, 10, 10)))
 
 
 def test_a_model_of_another_split_may_not_augment(model: GaussianMixture) -> None:
@@ -208,7 +222,7 @@ def test_what_does_not_belong_to_one_model_is_not_put_together(
     metrics = evaluate(model, samples, record, trained(model), SPLIT.record(), *judged)
     assert metrics["model_sha256"] == model.fingerprint()
     with pytest.raises(SimulacraError, match="metrics of gmm are an older model's"):
-        summarise_family(metrics, samples, History().frame(), older, cost, {})
+        summarise_family(metrics, samples, History().frame(), older, cost, {}, {})
 
 
 EXPLORATION = ExplorationConfig(examples=2, pairs=2, steps=3, dimensions=2)
@@ -253,12 +267,63 @@ def test_the_summary_holds_the_latent_space_of_its_own_model_only() -> None:
     model, record, images, table, _ = explored(TRAIN)
     metrics = {"row": "vae", "model_sha256": model.fingerprint(), "metrics": {}}
     training = {"model_sha256": model.fingerprint(), "train_seconds": 1.0, "parameters": 1, "config": {}}
-    results = (TEST, History().frame(), training, {"sample_ms": 1.0}, {})
+    drawing = {"model_sha256": model.fingerprint(), "options": {}, "class_names": []}
+    results = (TEST, History().frame(), training, {"sample_ms": 1.0}, {}, drawing)
     latent = summarise_family(metrics, *results, record, images, table)["latent"]
     assert latent["metrics"] == record["metrics"] and len(latent["pictures"]) == len(record["panels"])
     assert summarise_family(metrics, *results)["latent"] is None
     with pytest.raises(SimulacraError, match="latent space of vae is an older model's; run `kedro run --pipeline ex"):
         summarise_family(metrics, *results, record | {"model_sha256": "older"}, images, table)
+    with pytest.raises(SimulacraError, match="what vae drew is an older model's; run `kedro run --pipeline generate`"):
+        summarise_family(metrics, *results[:-1], drawing | {"model_sha256": "older"})
+
+
+EDITING = EditingConfig(examples=2, pairs=1, pictures=2, n_images=10, strength=(0.5,), seed=5)
+HERE = {"dataset": "shapes", "options": " --env test --params vae.model.beta=2"}
+
+
+def edited(extractor: tuple[Any, dict[str, Any]]) -> tuple[Diffusion, dict[str, Any], Any]:
+    model = Diffusion(DiffusionConfig(width=8, sampler_steps=2, timesteps=20))
+    model.fit(TRAIN, training=TrainingConfig(steps=2, batch_size=16))
+    given = (*read_pictures(TEST, EDITING), TRAIN, TEST, SPLIT.record(), *extractor, EDITING, HERE, 0)
+    return model, *edit(model, *given)
+
+
+def test_edits_are_recorded_drawn_and_summed_up(extractor: tuple[Any, dict[str, Any]]) -> None:
+    model, record, images = edited(extractor)
+    assert record["seed"] == 5 and record["metrics"]["fill_images"] == 10 and record["omitted"] == {}
+    assert len(draw_edits(record, images)) == len(EDITS) == len(record["panels"])
+    metrics = {"row": "diffusion", "model_sha256": model.fingerprint(), "metrics": {}}
+    training = {"model_sha256": model.fingerprint(), "train_seconds": 1.0, "parameters": 1, "config": {}}
+    drawn = {"model_sha256": model.fingerprint(), "options": {}, "class_names": []}
+    results = (metrics, TEST, History().frame(), training, {"sample_ms": 1.0}, {}, drawn)
+    summary = summarise_family(*results, edits=record, edited_images=images)["editing"]
+    assert [picture["title"] for picture in summary["pictures"]] == [panel["title"] for panel in record["panels"]]
+    assert "without the model being told it" in summary["sentence"]
+    assert summarise_family(*results)["editing"] is None
+    with pytest.raises(
+        SimulacraError, match="edits of diffusion are an older model's; run `kedro run --pipeline edit`"
+    ):
+        summarise_family(*results, edits=record | {"model_sha256": "older"}, edited_images=images)
+
+
+def test_a_model_of_another_split_does_not_edit(extractor: tuple[Any, dict[str, Any]]) -> None:
+    model = Diffusion(DiffusionConfig(width=8, sampler_steps=2, timesteps=20))
+    model.fit(VALIDATION, training=TrainingConfig(steps=2, batch_size=16))
+    with pytest.raises(SimulacraError, match="diffusion was fitted to another split"):
+        edit(model, *read_pictures(TEST, EDITING), TRAIN, TEST, SPLIT.record(), *extractor, EDITING, HERE, 0)
+
+
+def test_what_was_edited_is_told_and_how_to_edit_more() -> None:
+    assert command(HERE) == (
+        "kedro run --pipelines edit,report --namespaces shapes --env test --params "
+        "shapes.editing.images=my_picture.png,shapes.editing.mask=left"
+    )
+    assert about({"names": []}, (1, 8, 8)).startswith("Edited are test images")
+    remarks = {"sizes": [[640, 480]] * 7, "resized": 7, "converted": 2}
+    said = about({"names": [f"{number}.png" for number in range(7)], "remarks": remarks}, (3, 8, 8))
+    assert "0.png (640×480), " in said and "and 2 more" in said
+    assert "Of 7, 7 had to be resized to 8×8 pixels, and 2 converted to colour." in said
 
 
 def test_the_summary_tells_the_parameters_of_the_fit(tmp_path: Path, extractor: tuple[Any, dict[str, Any]]) -> None:
@@ -267,7 +332,94 @@ def test_the_summary_tells_the_parameters_of_the_fit(tmp_path: Path, extractor: 
     samples, generation, cost = generate(model, GENERATION, 0)
     judged = (*extractor, VALIDATION, TEST, GENERATION, EVALUATION)
     metrics = evaluate(model, samples, generation, record, SPLIT.record(), *judged)
-    summary = summarise_family(metrics, samples, history, record, cost, {})
+    drawing = {"model_sha256": model.fingerprint(), "options": {}, "class_names": []}
+    summary = summarise_family(metrics, samples, history, record, cost, {}, drawing)
     # A family in closed form has no budget to tell of.
     assert yaml.safe_load(summary["config"]) == {"model": {"pca_dim": 4, "components": [1]}}
     assert summary["record"]["metrics"]["train_seconds"]["value"] == record["train_seconds"]
+
+
+def test_what_is_asked_for_is_drawn_and_told(model: GaussianMixture) -> None:
+    asked = SamplingConfig(n=7, classes=f"{TRAIN.class_names[2]} 0", seed=5)
+    drawn, pictures, record = draw(model, GMM, asked)
+    assert drawn is pictures and drawn.labels.tolist() == [2, 0, 2, 0, 2, 0, 2]
+    assert drawn.fingerprint() == model.sample(7, condition=[2, 0, 2, 0, 2, 0, 2], seed=5).fingerprint()
+    assert (record["n"], record["seed"], record["options"]) == (7, 5, {})
+    assert (record["sha256"], record["model_sha256"]) == (drawn.fingerprint(), model.fingerprint())
+    assert len(plot_drawn(drawn).axes[0].get_yticks()) == 2  # no row for the class that nobody asked for
+    by_default, *_ = draw(model, GMM, SamplingConfig())
+    assert by_default.fingerprint() == model.sample(40, seed=0).fingerprint()
+
+
+def test_a_prompt_reaches_the_sampler_of_a_family_and_is_refused_by_one_that_has_none(model: GaussianMixture) -> None:
+    with pytest.raises(SimulacraError, match="gmm takes no prompts"):
+        draw(model, GMM, SamplingConfig(prompt="a thick seven"))
+
+
+def test_a_denoised_draw_comes_with_its_film() -> None:
+    model = Diffusion(DiffusionConfig(width=8, timesteps=100, sampler_steps=4))
+    model.fit(TRAIN, training=TrainingConfig(steps=2, batch_size=32))
+    config = FamilyConfig(family="diffusion", model=model.config.model_dump())
+    asked = SamplingConfig(n=6, classes=[1], guidance=2.0, steps=3, seed=1)
+    drawn, _, record, film = draw_filmed(model, config, asked)
+    assert record["options"] == {"guidance": 2.0, "sampler": "sde_dpm_solver", "steps": 3, "eta": 0.0}
+    assert drawn.fingerprint() == draw(model, config, asked)[0].fingerprint()
+    assert [panel["columns"] for panel in record["film"]] == [["noise", "1", "2", "3"]] * 2
+    strip, frames = plot_film(record, film)
+    assert len(strip.axes) == 2 and len(frames) == 4 and frames.shape[-1] == 3
+    training = {"model_sha256": model.fingerprint(), "train_seconds": 1.0, "parameters": 1, "config": {}}
+    passport = {"extractor": {"name": "x"}, "seeds": [0], "n_real": 1, "n_generated": 1, "compared": "both"}
+    metrics = {"row": "diffusion", "role": "family", "model_sha256": model.fingerprint(), "passport_id": "a"}
+    metrics |= {"passport": passport, "metrics": {"fd_classifier": {"value": 1.0, "std": 0.1, "per_seed": None}}}
+    verdict = {"family": "diffusion", "verdict": "not applicable", "reason": "-", "difference": None, "interval": None}
+    results = (TEST, History().frame(), training | {"command": "-"}, {"sample_ms": 1.0}, verdict, record)
+    summary = summarise_family(metrics, *results, film=film)
+    experiment = {"dataset": "toy", "kind": "image", "options": " --params seed=3"}
+    floor = metrics | {"row": "floor", "role": "floor"}
+    table = leaderboard([floor, summary["record"]])
+    page = write_report(table, [floor], TRAIN, SPLIT.record(), {}, experiment, summary)
+    assert "From noise to image: diffusion" in page and "Drawn by guidance 2.0, sampler sde_dpm_solver" in page
+    assert (
+        "kedro run --pipeline generate --namespaces toy.diffusion --params seed=3,toy.diffusion.sampling.n=64" in page
+    )
+    assert f"toy.diffusion.sampling.classes={TRAIN.class_names[-1]},toy.diffusion.sampling.guidance=2.0" in page
+
+
+@pytest.fixture(scope="module")
+def prompted(extractor: tuple[Any, dict[str, Any]]) -> tuple[Diffusion, dict[str, Any], ImageSet]:
+    model = Diffusion(DiffusionConfig(width=8, timesteps=50, sampler_steps=2))
+    model.fit(TRAIN, training=TrainingConfig(steps=2))
+    return model, *try_prompts(model, *extractor, seed=0)
+
+
+def test_prompts_are_tried_and_shown_with_intervals(prompted: tuple[Diffusion, dict[str, Any], ImageSet]) -> None:
+    model, record, pixels = prompted
+    assert json.loads(json.dumps(record)) == record and record["model_sha256"] == model.fingerprint()
+    words = model.captions.words
+    assert words and set(record["fidelity"]["words"]) == set(words)
+    metrics = record["metrics"]
+    assert {"prompt_class_accuracy", "prompt_attribute_accuracy"} <= set(metrics)
+    for found in (record["fidelity"]["classes"], record["fidelity"]["attributes"]):
+        low, high = found["interval"]
+        assert 0 <= low <= found["value"] <= high <= 1 and found["n"] > 100
+    (panel,) = unpack(record["panels"], pixels)
+    assert panel.images.shape == (6, 8, *TRAIN.shape) and panel.rows[0].startswith("a ")
+    assert plot_prompts(record, pixels).axes
+    sentences = prompt_sentences(record)
+    assert "480 images" in sentences and all(word in sentences for word in words)
+
+
+def test_a_model_that_takes_no_prompts_says_why(extractor: tuple[Any, dict[str, Any]], model: GaussianMixture) -> None:
+    record, pixels = try_prompts(model, *extractor, seed=0)
+    assert record["omitted"] == "gmm takes no prompts: it was fitted without classes" or model.conditional
+    assert record["metrics"] == {} and len(pixels) == 0 and plot_prompts(record, pixels) is not None
+
+
+def test_the_summary_refuses_what_an_older_model_drew_by_prompt(
+    prompted: tuple[Diffusion, dict[str, Any], ImageSet],
+) -> None:
+    _, record, pixels = prompted
+    of_now = {"model_sha256": "new", "row": "diffusion", "metrics": {}}
+    with pytest.raises(SimulacraError, match="drew by prompt is an older model's; run `kedro run --pipeline evaluate`"):
+        of_all = (of_now, pixels, History().frame(), of_now, {}, {}, of_now)
+        summarise_family(*of_all, prompt_fidelity=record, prompted_images=pixels)

@@ -15,6 +15,7 @@ from simulacra.plotting import png, sample_grid
 from simulacra.report.leaderboard import leaderboard
 from simulacra.report.page import (
     MEANINGS,
+    Editing,
     Family,
     Latent,
     Picture,
@@ -256,6 +257,27 @@ def test_page_without_latent_spaces_does_not_speak_of_them():
     assert "Latent space" not in Page(PAGE).text
 
 
+def test_films_are_shown_and_commands_for_other_samples_told():
+    film = Picture("From noise to image", f"what {EVIL} shows", PICTURE)
+    families = [Family("gmm", PICTURE, drawing_command="kedro run gmm"), Family("vae", PICTURE, film=film)]
+    markup = render(make_report(families=families, dataset="digits"))
+    page = Page(markup)
+    assert page.open == [] and "<script" not in markup
+    assert "From noise to image: vae" in page.text and "07_model_output/digits/vae" in page.text
+    assert f"what {EVIL} shows" in page.text
+    assert "From noise to image: gmm" not in page.text
+    assert "kedro run gmm" in page.text and "Draw others" in page.text
+    assert "Draw others" not in Page(PAGE).text
+
+
+def test_flags_are_told_at_the_top_and_with_their_remedy_beside_the_training():
+    flag = {"name": "mode_collapse", "step": 1300, "symptom": f"samples {EVIL} repeat", "remedy": "use R1"}
+    families = [Family("gmm", PICTURE, flags=[flag]), Family("vae", PICTURE)]
+    words = Page(render(make_report(families=families))).text
+    assert f"gmm raised a flag while it was trained: samples {EVIL} repeat." in words and "vae raised" not in words
+    assert f"Step 1,300: samples {EVIL} repeat. Remedy: use R1." in words
+
+
 def test_figures_that_one_family_lacks_are_marked_in_the_table():
     other = Latent({"attribute_r2.thickness": 0.25}, {}, [], LATENT.map, "flow/latent_map.html")
     families = [Family("vae", PICTURE, latent=LATENT), Family("flow", PICTURE, latent=other)]
@@ -285,3 +307,26 @@ def test_page_without_likelihoods_does_not_speak_of_them():
 
 def test_every_metric_has_its_meaning():
     assert set(MEANINGS) == set(METRICS)
+
+
+def test_what_was_drawn_by_prompt_is_shown_where_there_is_any():
+    assert 'id="prompts"' not in PAGE
+    drawn = Picture("Images drawn to order", "Of 480 images the classifier takes 97.0 %.", PICTURE)
+    page = render(make_report(families=[Family("gmm", PICTURE), Family("vae", PICTURE, prompts=drawn)]))
+    section = page[page.index('<section id="prompts"') : page.index('<section id="training"')]
+    assert "vae: images drawn to order" in section and "97.0 %" in section and "gmm" not in section
+    assert '<a href="#prompts">Prompts</a>' in page
+
+
+def test_edits_are_shown_with_what_was_measured_and_the_command_for_one_s_own() -> None:
+    pictures = [Picture("Fill a hole", EVIL, PICTURE)]
+    editing = Editing(
+        "Edited are test images.", "Of 100 test images …", {"interpolation": "it takes two"}, pictures, EVIL
+    )
+    family = Family("vae", PICTURE, editing=editing)
+    table = leaderboard(RECORDS)
+    page = render(Report("mnist", "image", "today", table, RECORDS, [family], PICTURE))
+    assert 'href="#editing"' in page and "Of 100 test images …" in page and "Fill a hole" in page
+    assert "Not shown: <strong>interpolation</strong>. It takes two." in page and EVIL not in page
+    without = render(Report("mnist", "image", "today", table, RECORDS, [Family("vae", PICTURE)], PICTURE))
+    assert "#editing" not in without

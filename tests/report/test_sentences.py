@@ -4,7 +4,14 @@ import pytest
 
 from simulacra.metrics.likelihood import Likelihood
 from simulacra.report.leaderboard import leaderboard
-from simulacra.report.sentences import headline, likelihood_sentence, passport_sentence, text, verdicts_in_short
+from simulacra.report.sentences import (
+    headline,
+    likelihood_sentence,
+    passport_sentence,
+    prompt_sentences,
+    text,
+    verdicts_in_short,
+)
 
 HELPS = {"family": "vae", "verdict": "helps", "difference": 0.024}
 NOT_APPLICABLE = {"family": "gmm", "verdict": "not applicable", "difference": None}
@@ -93,3 +100,14 @@ def test_verdicts_are_told_in_one_sentence_the_helpful_first():
 )
 def test_entries_of_records_read_as_they_should(value, key, expected):
     assert text(value, key) == expected
+
+
+def test_fidelity_to_prompts_comes_with_intervals_and_what_chance_has() -> None:
+    share = {"value": 0.975, "interval": [0.957, 0.986], "n": 480}
+    words = {"thin": share, "slanted": share | {"value": 0.8}}
+    record = {"fidelity": {"classes": share, "attributes": share, "words": words}, "extractor": {"test_accuracy": 0.98}}
+    said = prompt_sentences(record)
+    assert "takes 97.5 % (95.7 to 98.6 %) for the class named; of real test images 98.0 %" in said
+    assert "has a third: thin 97.5 %, slanted 80.0 %." in said
+    without = prompt_sentences(record | {"fidelity": record["fidelity"] | {"words": {}}})
+    assert "do not differ" in without and "third" not in without

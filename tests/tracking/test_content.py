@@ -7,6 +7,16 @@ import pandas as pd
 from simulacra.tracking.content import artifact_place, content, split_inputs
 
 
+def test_flags_become_tags_and_the_last_look_numbers() -> None:
+    flag = {"name": "mode_collapse", "step": 300, "symptom": "samples repeat", "remedy": "R1"}
+    record = {"train_seconds": 2.0, "samples": {"near_duplicates": 0.9}, "flags": [flag]}
+    said = content("training_record", record)
+    assert said.metrics == [("train_seconds", 2.0, 0), ("samples/near_duplicates", 0.9, 0)]
+    trained = content("training_record", record | {"steps": 400})
+    assert ("samples/near_duplicates", 0.9, 400) in trained.metrics, "the end of the curve, not its beginning"
+    assert said.tags == {"flag.mode_collapse": "step 300: samples repeat"}
+
+
 def test_a_history_becomes_curves_with_steps() -> None:
     table = pd.DataFrame({"step": [1, 2], "split": "train", "name": "loss", "value": [0.5, 0.25]})
     assert content("history", table).metrics == [("train/loss", 0.5, 1), ("train/loss", 0.25, 2)]
@@ -21,8 +31,17 @@ def test_metrics_bring_their_spread_and_the_passport() -> None:
     assert row == ("floor/fid", 3.0, 0)
 
 
+def test_what_was_drawn_by_prompt_gives_its_figures() -> None:
+    record = {"seed": 0, "metrics": {"prompt_class_accuracy": 0.9, "prompt_accuracy.thick": 0.8}, "panels": []}
+    assert content("prompt_fidelity", record).metrics == [
+        ("prompt_class_accuracy", 0.9, 0),
+        ("prompt_accuracy.thick", 0.8, 0),
+    ]
+
+
 def test_an_exploration_gives_its_figures_and_not_its_captions() -> None:
     record = {"metrics": {"reconstruction_mse": 0.1, "attribute_r2.slant": 0.9}, "panels": [], "conditional": True}
+    assert content("edits", record).metrics == content("exploration", record).metrics
     assert content("exploration", record).metrics == [("reconstruction_mse", 0.1, 0), ("attribute_r2.slant", 0.9, 0)]
 
 

@@ -11,12 +11,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.io import DataCatalog, SharedMemoryDataCatalog
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import ParallelRunner, SequentialRunner, ThreadRunner
 from kedro_datasets.json import JSONDataset
+from kedro_datasets.pandas import CSVDataset
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from pluggy import PluginManager
@@ -24,6 +26,7 @@ from pluggy import PluginManager
 from simulacra.incremental import Unchanged
 from simulacra.tracking import TrackingHooks
 from simulacra.tracking.journal import PLACE
+from simulacra.training.history import LISTENER
 
 RECORD = {"seconds_in_all": 2.0, "device": "cpu"}
 
@@ -161,6 +164,43 @@ def test_every_runner_tracks_the_same(project: Project, runner: type) -> None:
         place = f"08_reporting/mnist/{family}"
         assert project.artifacts(run) == {f"{place}/metrics.json", f"{place}/training_record.json"}
     assert project.artifacts(runs["train"]) == {"resolved_parameters.yml"}
+
+
+def test_curves_are_in_mlflow_while_they_are_drawn_and_there_once(project: Project) -> None:
+    client = MlflowClient(f"sqlite:///{project.database}")
+
+    def points() -> list[tuple[int, float]]:
+        run = project.runs()["mnist.vae"]
+        return [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, "train/loss")]
+
+    def learn(seed: int) -> pd.DataFrame:
+        hear = LISTENER.get()
+        assert hear
+        hear(10, "train", {"loss": 2.0})
+        while "mnist.vae" not in project.runs() or not points():
+            time.sleep(0.1)
+        return pd.DataFrame({"step": [5, 10], "split": "train", "name": "loss", "value": [3.0, 2.0]})
+
+    path = str(project.data / "06_models/mnist/vae/history.csv")
+    history = CSVDataset(filepath=path, save_args={"index": False})
+    fit = Node(learn, ["params:seed"], "mnist.vae.history", name="fit", namespace="mnist.vae")
+    assert project.run(fit, catalog=project.catalog(**{"mnist.vae.history": history})) is None
+    # What was drawn before this run, by a training that it took up again, is told at the end.
+    assert sorted(points()) == [(5, 3.0), (10, 2.0)]
+
+
+def test_only_a_node_that_draws_curves_is_listened_to(project: Project) -> None:
+    heard = []
+    node = Node(
+        lambda seed: heard.append(LISTENER.get()) or RECORD,
+        ["params:seed"],
+        "mnist.gmm.training_record",
+        name="fit",
+        namespace="mnist.gmm",
+    )
+    LISTENER.set(lambda step, split, values: None)
+    assert project.run(node) is None
+    assert heard == [None]
 
 
 @pytest.mark.parametrize("runner", [SequentialRunner, ThreadRunner, ParallelRunner])

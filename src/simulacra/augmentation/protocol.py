@@ -24,8 +24,8 @@ def synthesiser(model: GenerativeModel, training: TrainingConfig, config: Augmen
     By default it is fitted anew on each seed's scarce set, so that nothing that the classifier may not see reaches it
     by way of the generator; `generator_data: train` takes the given model, which saw the whole training split.
     """
-    # So short a training is not worth a checkpoint, nor the start of processes.
-    alone = {"checkpoint_minutes": 0, "checkpoint_steps": 0, "processes": 1, "hosts": 1}
+    # So short a training is not worth a checkpoint, a look at samples, nor the start of processes.
+    alone = {"checkpoint_minutes": 0, "checkpoint_steps": 0, "watch_every": 0, "processes": 1, "hosts": 1}
     batch_size = min(training.batch_size, config.generator_batch_size)
     budget = training.model_copy(update=alone | {"steps": config.generator_steps, "batch_size": batch_size})
 

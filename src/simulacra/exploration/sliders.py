@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from simulacra.exploration.attributes import ATTRIBUTES
+from simulacra.data.attributes import ATTRIBUTES
 from simulacra.exploration.config import ExplorationConfig
 from simulacra.exploration.directions import explained_share, learn_direction, rank_correlation
 from simulacra.exploration.findings import POSITIONS, Findings, class_name, percent, signed, slider_positions, step_name

@@ -12,22 +12,30 @@ if TYPE_CHECKING:
 class Family(NamedTuple):
     """One family: the class in the module of the family's name, and the kinds of data that it models.
 
-    `latent` says that it has codes, that is `encode` and `decode`, without importing it.
+    Without importing it: `latent` says that it has codes, that is `encode` and `decode`, `denoises` that it undoes
+    noise, so that it can be filmed and can edit images, and `prompts` that it can be asked in words.
     """
 
     class_name: str
     kinds: frozenset[str]
     latent: bool = False
+    denoises: bool = False
+    prompts: bool = False
 
 
 FAMILIES: dict[str, Family] = {
     "autoencoder": Family("Autoencoder", frozenset({"image"}), latent=True),
+    "diffusion": Family("Diffusion", frozenset({"image"}), denoises=True, prompts=True),
     "flow": Family("NormalizingFlow", frozenset({"image"}), latent=True),
+    "gan": Family("GAN", frozenset({"image"})),
     "gmm": Family("GaussianMixture", frozenset({"image"})),
     "naive_bayes": Family("NaiveBayes", frozenset({"image"})),
     "pixelcnn": Family("PixelCNN", frozenset({"image"})),
     "vae": Family("VAE", frozenset({"image"}), latent=True),
 }
+
+ASKED_OF_ALL = ("n", "classes", "seed")
+"""Keys of the block `sampling` that every family has."""
 
 
 def family_class(name: str) -> "type[GenerativeModel]":

@@ -235,6 +235,7 @@ class Autoencoder(NeuralModel):
     """
 
     name = "autoencoder"
+    samples_while_training = False  # the density of the codes comes after
     Config = AutoencoderConfig
     config: AutoencoderConfig
     network: AutoencoderNetwork

@@ -3,22 +3,32 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from simulacra.data.captions import Captions
 from simulacra.data.image_set import ImageSet
 from simulacra.errors import SimulacraError
 from simulacra.metrics.likelihood import Likelihood
+from simulacra.models import ASKED_OF_ALL, FAMILIES
 from simulacra.training.config import TrainingConfig
 from simulacra.training.history import Callback, History
 
-Condition = int | str | Sequence[int] | NDArray[np.int64] | None
-"""A class by index or name, one index a sample, or None: classes as frequent as in the training data."""
+
+class Prompt(NamedTuple):
+    """What is asked for in words, such as "a thick slanted seven"."""
+
+    text: str
+
+
+Condition = int | str | Prompt | Sequence[int] | Sequence[Prompt] | NDArray[np.int64] | None
+"""A class by index or name, a prompt, one index or prompt a sample, or None: classes as frequent as in the data."""
 
 
 class ModelConfig(BaseModel):
@@ -41,6 +51,8 @@ class GenerativeModel(ABC):
     """The family's name: its file, its key in FAMILIES, its parameters file and its namespace."""
     Config: ClassVar[type[ModelConfig]]
     """Type of the hyper-parameters; its field names are the YAML keys."""
+    sampling_options: ClassVar[Mapping[str, str]] = {}
+    """What may be another for samples than it was for the fit: names in `sampling`, and the hyper-parameters behind."""
 
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
@@ -74,6 +86,37 @@ class GenerativeModel(ABC):
     def restore(self, tensors: dict[str, NDArray[Any]]) -> None:
         """Take back what `tensors` returned; `shape` and `class_names` are set already."""
 
+    @classmethod
+    def reconfigured(cls, config: ModelConfig, options: Mapping[str, Any]) -> ModelConfig:
+        """Return the hyper-parameters with these sampling options in place of their own.
+
+        Raises:
+            SimulacraError: for an option that the family does not have, or a value that it cannot have.
+        """
+        for option in options:
+            if option not in cls.sampling_options:
+                prompted = cls.name in FAMILIES and FAMILIES[cls.name].prompts
+                takes = ", ".join((*ASKED_OF_ALL, *(["prompt"] if prompted else []), *cls.sampling_options))
+                raise SimulacraError(f"{cls.name} has no sampling.{option}; it takes {takes}")
+        changed = {cls.sampling_options[option]: value for option, value in options.items()}
+        try:
+            return cls.Config.model_validate(config.model_dump() | changed)
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            option = next((option for option, field in cls.sampling_options.items() if field in wrong["loc"]), "")
+            where = f"sampling.{option} is {options[option]!r}: " if option in options else ""
+            raise SimulacraError(f"{cls.name}: {where}{wrong['msg'].removeprefix('Value error, ')}") from error
+
+    def asked(self, options: Mapping[str, Any]) -> Self:
+        """Return the same fitted model, its weights shared, that samples by other options.
+
+        Raises:
+            SimulacraError: as `reconfigured` does.
+        """
+        twin = copy(self)
+        twin.config = self.reconfigured(self.config, options)
+        return twin
+
     @property
     def conditional(self) -> bool:
         """Whether samples can be asked for by class: the configuration says so and the data carried labels."""
@@ -82,6 +125,11 @@ class GenerativeModel(ABC):
     @property
     def likelihood(self) -> Likelihood | None:
         """Say what the family's nats are of; None where it has no likelihood."""
+        return None
+
+    @property
+    def captions(self) -> Captions | None:
+        """All captions that prompts may ask for; None for a model that takes no prompts."""
         return None
 
     def n_parameters(self) -> int:
@@ -138,6 +186,8 @@ class GenerativeModel(ABC):
         Raises:
             SimulacraError: for a class that the model does not know, or a condition that it cannot honour.
         """
+        if prompts_in(condition):
+            raise SimulacraError(f"{self.name} takes no prompts; ask for a class by its name, or for none")
         if not self.conditional:
             if condition is not None:
                 raise SimulacraError(f"{self.name} was fitted without classes and cannot sample {condition!r}")
@@ -151,11 +201,44 @@ class GenerativeModel(ABC):
             raise SimulacraError(f"classes must lie between 0 and {len(self.class_names) - 1}, got {condition!r}")
         return classes
 
+    def find_classes(self, asked: str | int | Sequence[str | int]) -> NDArray[np.int64]:
+        """Return the indices of classes that are told by name or index; a text may hold several, blanks between them.
+
+        Raises:
+            SimulacraError: for a class that the model does not know, and where there is none.
+        """
+        if not self.conditional:
+            raise SimulacraError(f"{self.name} was fitted without classes and cannot sample {asked!r}")
+        told = self._names_in(asked) if isinstance(asked, str) else [asked] if isinstance(asked, int) else asked
+        if not told:
+            raise SimulacraError(f"no class was asked for; {self.name} knows {', '.join(self.class_names)}")
+        return np.array([self._class_index(str(each)) for each in told], np.int64)
+
+    def _names_in(self, text: str) -> list[str]:
+        """Split a text into class names, which may hold blanks themselves: the longest that fits comes first."""
+        words, found = text.split(), []
+        while words:
+            lengths = range(len(words), 0, -1)
+            taken = next((n for n in lengths if " ".join(words[:n]) in self.class_names), 1)
+            found.append(" ".join(words[:taken]))
+            words = words[taken:]
+        return found
+
     def _class_index(self, name: str) -> int:
-        if name not in self.class_names:
-            raise SimulacraError(f"unknown class {name!r}; {self.name} knows {', '.join(self.class_names)}")
-        return self.class_names.index(name)
+        if name in self.class_names:
+            return self.class_names.index(name)
+        if name.isdecimal() and int(name) < len(self.class_names):
+            return int(name)
+        raise SimulacraError(f"unknown class {name!r}; {self.name} knows {', '.join(self.class_names)}")
 
     def labelled(self, images: NDArray[np.uint8], classes: NDArray[np.int64]) -> ImageSet:
         """Wrap samples, with their classes where the family is conditional."""
         return ImageSet(images, classes, self.class_names) if self.conditional else ImageSet(images)
+
+
+def prompts_in(condition: Condition) -> list[Prompt]:
+    """Return the prompts of a condition: none where it is something else."""
+    if isinstance(condition, Prompt):
+        return [condition]
+    several = condition if isinstance(condition, list | tuple) else ()
+    return [each for each in several if isinstance(each, Prompt)]

@@ -4,8 +4,9 @@ Glow is arXiv:1807.03039; variational dequantisation is of Flow++ (Ho et al. 201
 """
 
 import math
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -251,6 +252,7 @@ class NormalizingFlow(NeuralModel, DensityModel):
     name = "flow"
     Config = FlowConfig
     config: FlowConfig
+    sampling_options: ClassVar[Mapping[str, str]] = {"temperature": "temperature"}
     network: FlowNetwork
 
     chunk = CHUNK

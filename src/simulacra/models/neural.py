@@ -1,9 +1,10 @@
 """What families that are trained by gradient share: networks built at fit, seeded training, weights as tensors."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy, deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 
 from simulacra.data.image_set import ImageSet
 from simulacra.models.base import GenerativeModel, ModelConfig
+from simulacra.sentinels.rules import GRACE, Sentinel, alarm
+from simulacra.sentinels.samples import SampleWatch
 from simulacra.training import distributed, loop
 from simulacra.training.config import TrainingConfig
-from simulacra.training.history import Callback, History
+from simulacra.training.history import Callback, History, overheard
 from simulacra.training.seeding import seeded
 from simulacra.training.trainable import Trainable
 
@@ -25,6 +28,8 @@ class NeuralModel(GenerativeModel):
     """
 
     network: Trainable
+    samples_while_training: ClassVar[bool] = True
+    """Whether the network's weights are all that `sample` needs, so that it can be watched while they are learnt."""
 
     @abstractmethod
     def build(self) -> Trainable:
@@ -46,17 +51,23 @@ class NeuralModel(GenerativeModel):
         """
         self.remember(train)
         options: dict[str, Any] = {"validation": validation, "seed": seed, "checkpoints": checkpoints}
-        if training.processes * training.hosts > 1 and distributed.here().world == 1:
-            tensors, history = distributed.run(
-                _fit_share, (type(self), self.config, train, training, options), training
-            )
+        if distributed.here().world > 1:
+            return self._fit_here(train, training, **options)
+        with overheard(callbacks) as hearing:
+            hearing.append(alarm(Sentinel(grace=round(GRACE * training.steps)), self.name, [*hearing]))
+            if training.processes * training.hosts == 1:
+                return self._fit_here(train, training, callbacks=hearing, **options)
+            share = (type(self), self.config, train, training, options)
+            tensors, history = distributed.run(_fit_share, share, training)
             self.restore(tensors)
-            for callback in callbacks:
+            for callback in hearing:
                 history.replay(callback)
             return history
+
+    def _fit_here(self, train: ImageSet, training: TrainingConfig, *, seed: int, **options: Any) -> History:
         with seeded(seed):
             self.network = self.build()
-        return self.learn(train, training, callbacks=callbacks, **options)
+        return self.learn(train, training, seed=seed, **options)
 
     def learn(self, train: ImageSet, training: TrainingConfig, **options: Any) -> History:
         """Train the network through the shared loop and return its curves; a family with more to learn extends this.
@@ -66,7 +77,28 @@ class NeuralModel(GenerativeModel):
             training: the budget.
             options: the rest of what the loop is told: validation, seed, checkpoints, callbacks.
         """
-        return loop.train(self.network, train, training, title=self.name, **options)
+        watch = self._watcher(train, training) if self.samples_while_training and training.watch_every else None
+        held_out = options.pop("validation", None)
+        validation = held_out and self.examples(held_out)
+        return loop.train(
+            self.network, self.examples(train), training, validation=validation, watch=watch, title=self.name, **options
+        )
+
+    def examples(self, data: ImageSet) -> ImageSet:
+        """Return what the network learns from images: they and their classes, unless a family has more to tell."""
+        return data
+
+    def _watcher(self, train: ImageSet, training: TrainingConfig) -> Callable[[], Mapping[str, float]]:
+        """Return a look at samples of the network as it is."""
+        beside = SampleWatch(train, n=training.watch_samples)
+
+        def look() -> Mapping[str, float]:
+            # Samplers work where their random numbers are made, on the CPU.
+            twin = copy(self)
+            twin.network = deepcopy(self.network).cpu()
+            return beside.look(twin.sample(beside.n, seed=0))
+
+        return look
 
     def n_parameters(self) -> int:
         """Count the trainable numbers."""

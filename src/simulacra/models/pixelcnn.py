@@ -1,10 +1,11 @@
 """Gated PixelCNN: van den Oord et al. (2016), arXiv:1606.05328; its logistic mixture: Salimans et al. (2017)."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import cycle, islice
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from simulacra.nn.distributions import logistic_mixture_log_prob
 from simulacra.nn.masked import GatedStack, PixelByPixel, Pointwise, keep_variance
 from simulacra.training.batches import Batch, to_float, to_uint8
 from simulacra.training.noise import Noise
+from simulacra.training.progress import Progress, sampling
 from simulacra.training.trainable import Trainable
 
 CHUNK = 200
@@ -257,13 +259,14 @@ class PixelCNNNetwork(Trainable):
         loss = -self.log_prob(batch.x, batch.y).mean() / self.shape[0]
         return {"loss": loss, "bits_per_dim": loss.detach() / np.log(2)}
 
-    def draw(self, y: Tensor, uniform: Tensor, temperature: float) -> Tensor:
+    def draw(self, y: Tensor, uniform: Tensor, temperature: float, progress: Progress | None = None) -> Tensor:
         """Return images in [-1, 1], (n, channels, h, w), one pixel after the other, each layer doing only what is new.
 
         Args:
             y: classes, (n,).
             uniform: numbers in [0, 1), (n, head.draws, h, w).
             temperature: of the head.
+            progress: counts the pixels.
         """
         walk = PixelByPixel(self.stack, y)
         with one_thread():
@@ -272,6 +275,8 @@ class PixelCNNNetwork(Trainable):
                 for column in range(self.shape[2]):
                     here = uniform[:, :, row, column, None, None]
                     walk.put(self.head.draw(walk.features()[:, :, None, None], here, temperature).flatten(1))
+                    if progress:
+                        progress.advance()
         return walk.pixels
 
 
@@ -311,6 +316,7 @@ class PixelCNN(NeuralModel, DensityModel):
     name = "pixelcnn"
     Config = PixelCNNConfig
     config: PixelCNNConfig
+    sampling_options: ClassVar[Mapping[str, str]] = {"temperature": "temperature"}
     network: PixelCNNNetwork
 
     # So few that a layer's activations fit a processor's cache: twice as quick as hundreds.
@@ -330,10 +336,12 @@ class PixelCNN(NeuralModel, DensityModel):
         """Draw images pixel by pixel; the i-th is the same however many are drawn."""
         classes = self.choose_classes(n, condition, np.random.default_rng(seed))
         images = np.empty((n, *self.shape), np.uint8)
-        for start in range(0, n, CHUNK):
-            y = torch.from_numpy(classes[start : start + CHUNK])
-            uniform = self._uniform(seed, start, len(y))
-            images[start : start + CHUNK] = to_uint8(self.network.draw(y, uniform, self.config.temperature)).numpy()
+        with sampling(math.ceil(n / CHUNK) * math.prod(self.shape[1:])) as progress:
+            for start in range(0, n, CHUNK):
+                y = torch.from_numpy(classes[start : start + CHUNK])
+                uniform = self._uniform(seed, start, len(y))
+                pixels = self.network.draw(y, uniform, self.config.temperature, progress)
+                images[start : start + CHUNK] = to_uint8(pixels).numpy()
         return self.labelled(images, classes)
 
     def _uniform(self, seed: int, first: int, n: int) -> Tensor:

@@ -2,8 +2,8 @@
 
 import logging
 import math
-from collections.abc import Iterator
-from typing import Any, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -139,9 +139,9 @@ class VAENetwork(Trainable):
         posterior = self.encode(x, y)
         return [Latents.inferred(posterior, self.prior(y), noise.normal(*posterior[0].shape) if noise else None)]
 
-    def draw_codes(self, y: Tensor, noise: Noise) -> Tensor:
-        """Return draws of z from the prior at the configured temperature, (n, code_dim), for classes (n,)."""
-        return drawn(self.prior(y), self.config.temperature * noise.normal(len(y), self.config.latent_dim))
+    def draw_codes(self, y: Tensor, noise: Noise, heat: float) -> Tensor:
+        """Return draws of z from the prior at a temperature, (n, code_dim), for classes (n,)."""
+        return drawn(self.prior(y), heat * noise.normal(len(y), self.config.latent_dim))
 
     def decode(self, z: Tensor, y: Tensor | None) -> Tensor:
         """Return the parameters of p(x | z, y): logits, or means and log scales along the channels."""
@@ -250,9 +250,8 @@ class LadderNetwork(VAENetwork):
         posterior = precision_weighted((mean, log_variance.clamp(-12, 8)), prior)
         return [Latents.inferred(posterior, prior, noise.normal(len(x), latent_dim) if noise else None), top]
 
-    def draw_codes(self, y: Tensor, noise: Noise) -> Tensor:
-        """Return draws of (z₁, z₂) from the prior at the configured temperature, (n, code_dim), for classes (n,)."""
-        heat = self.config.temperature
+    def draw_codes(self, y: Tensor, noise: Noise, heat: float) -> Tensor:
+        """Return draws of (z₁, z₂) from the prior at a temperature, (n, code_dim), for classes (n,)."""
         top = drawn(self.prior(y), heat * noise.normal(len(y), self.config.top_dim))
         lower = drawn(self.ladder.downward(top, y), heat * noise.normal(len(y), self.config.latent_dim))
         return torch.cat([lower, top], dim=1)
@@ -282,6 +281,7 @@ class VAE(NeuralModel, DensityModel):
     name = "vae"
     Config = VAEConfig
     config: VAEConfig
+    sampling_options: ClassVar[Mapping[str, str]] = {"temperature": "temperature"}
     network: VAENetwork
 
     chunk = CHUNK
@@ -346,7 +346,7 @@ class VAE(NeuralModel, DensityModel):
         return self.labelled(images, classes)
 
     def _decode_chunk(self, y: Tensor, noise: Noise) -> Tensor:
-        parameters = self.network.decode(self.network.draw_codes(y, noise), y)
+        parameters = self.network.decode(self.network.draw_codes(y, noise, self.config.temperature), y)
         observation = self.network.observation
         if self.config.observation_noise:
             return to_uint8(observation.drawn(parameters, noise.uniform(len(y), *self.shape)))

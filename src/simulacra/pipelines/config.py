@@ -1,11 +1,22 @@
 """Parameter blocks that only the stages know; Kedro checks them by the nodes' annotations before a run."""
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    RootModel,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from simulacra.augmentation.config import ClassifierConfig
 from simulacra.data.config import Source
+from simulacra.errors import SimulacraError
 from simulacra.models import family_class
 from simulacra.training.config import TrainingConfig
 
@@ -14,8 +25,46 @@ class SourceConfig(RootModel[Source]):
     """The block `<dataset>.source`: one of the known sources, told apart by `type`."""
 
 
+class SamplingConfig(BaseModel):
+    """The block `<dataset>.<family>.sampling`: what to draw. What is null in its second half is the model's own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n: int = Field(40, ge=1, le=100_000, description="images")
+    classes: StrictInt | StrictStr | list[StrictInt | StrictStr] | None = Field(
+        None,
+        description="names or indices, in turns, such as seven, 7 or '7 3 1'; null: as frequent as in the data",
+    )
+    prompt: str | None = Field(None, min_length=1, description="a caption in place of classes")
+    seed: int = Field(0, ge=0, lt=2**32, description="the same seed gives the same images")
+
+    guidance: float | None = Field(None, description="weight of the class or the prompt")
+    sampler: str | None = Field(None, description="how noise is undone")
+    steps: int | None = Field(None, description="of the sampler")
+    eta: float | None = Field(None, description="share of the ancestral sampler's noise")
+    temperature: float | None = Field(None, description="below 1: likelier images, less varied")
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _classes_are_no_switch(cls, classes: Any) -> Any:
+        if isinstance(classes, bool):
+            raise ValueError("YAML takes this for true or false; give the class's index, or its name in double quotes")
+        return classes
+
+    @model_validator(mode="after")
+    def _one_condition(self) -> Self:
+        if self.prompt is not None and self.classes is not None:
+            raise ValueError("classes and prompt cannot both be asked for; leave one of them out")
+        return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What is asked for in place of the model's own."""
+        return self.model_dump(exclude={"n", "classes", "prompt", "seed"}, exclude_none=True)
+
+
 class FamilyConfig(BaseModel):
-    """The block `<dataset>.<family>`: `model` is checked by the family's own configuration class."""
+    """The block `<dataset>.<family>`: `model`, and what `sampling` changes of it, are checked by the family's class."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -23,11 +72,24 @@ class FamilyConfig(BaseModel):
     model: dict[str, Any] = Field(default_factory=dict, description="the family's hyper-parameters")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="budget and optimiser")
 
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="what to draw for a reader")
+
     @field_validator("model")
     @classmethod
     def _check_model(cls, model: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         family_class(info.data["family"]).Config.model_validate(model)
         return model
+
+    @field_validator("sampling")
+    @classmethod
+    def _check_sampling(cls, sampling: SamplingConfig, info: ValidationInfo) -> SamplingConfig:
+        if "model" in info.data and sampling.options:
+            family = family_class(info.data["family"])
+            try:
+                family.reconfigured(family.Config.model_validate(info.data["model"]), sampling.options)
+            except SimulacraError as error:
+                raise ValueError(str(error)) from error
+        return sampling
 
 
 class GenerationConfig(BaseModel):

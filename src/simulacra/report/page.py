@@ -99,6 +99,25 @@ class Latent:
 
 
 @dataclass(frozen=True)
+class Editing:
+    """What the report shows of one family's edits.
+
+    Args:
+        about: what was edited.
+        sentence: how good the fills are, measured; empty where that could not be.
+        omitted: what could not be shown, and why.
+        pictures: in the order in which they are shown.
+        command: shell command that edits a picture of one's own.
+    """
+
+    about: str
+    sentence: str
+    omitted: Mapping[str, str]
+    pictures: Sequence[Picture]
+    command: str
+
+
+@dataclass(frozen=True)
 class Family:
     """What the report shows of one family.
 
@@ -108,7 +127,12 @@ class Family:
         curves: PNG of its training curves; None where there are none.
         training: facts such as seconds, device, precision, parameters, seed; may be nested.
         config: the resolved configuration, YAML.
+        flags: what the sentinels raised: step, symptom and remedy.
         latent: its latent space; None for a family without codes.
+        film: some of its samples on their way from noise; None for a family that does not denoise.
+        drawing_command: the shell command that draws other samples.
+        prompts: what it drew by prompt; None for one that takes none.
+        editing: its edits; None for a family that does not denoise.
     """
 
     name: str
@@ -116,7 +140,12 @@ class Family:
     curves: bytes | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     config: str = ""
+    flags: Sequence[Mapping[str, Any]] = ()
     latent: Latent | None = None
+    film: Picture | None = None
+    drawing_command: str = ""
+    prompts: Picture | None = None
+    editing: Editing | None = None
 
 
 @dataclass(frozen=True)

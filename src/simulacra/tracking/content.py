@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 SPEAKING = frozenset(
     {"history", "metrics", "baselines", "verdict", "training_record", "generation_cost", "extractor_record"}
-    | {"exploration"}
+    | {"exploration", "prompt_fidelity", "edits"}
 )
 """Datasets that have numbers for MLflow; of any other only the file is logged."""
 
@@ -28,7 +28,12 @@ def content(name: str, data: Any) -> Content:
         rows = data.itertuples(index=False, name="Point")
         return Content([(f"{row.split}/{row.name}", float(row.value), int(row.step)) for row in rows], {})
     values, tags = _record_content(name, data)
-    return Content([(key, float(value), 0) for key, value in values.items()], tags)
+    metrics = [(key, float(value), 0) for key, value in values.items()]
+    if name == "training_record":
+        # Looks at samples while the family was trained drew these curves; the last look is their end.
+        seen = _numbers(data.get("samples", {}), "samples/")
+        metrics += [(key, float(value), int(data.get("steps", 0))) for key, value in seen.items()]
+    return Content(metrics, tags)
 
 
 def split_inputs(dataset: str, record: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -66,7 +71,7 @@ def plain(value: Any) -> Any:
 def _record_content(name: str, data: Any) -> tuple[dict[str, float], dict[str, str]]:
     if name == "metrics":
         return _metric_values(data), {"passport_id": data["passport_id"]}
-    if name == "exploration":
+    if name in {"exploration", "prompt_fidelity", "edits"}:
         return _numbers(data["metrics"]), {}
     if name == "baselines":
         rows = [_metric_values(record, f"{record['row']}/") for record in data]
@@ -74,12 +79,17 @@ def _record_content(name: str, data: Any) -> tuple[dict[str, float], dict[str, s
     if name == "verdict":
         results = {key: value for key, value in _numbers(data).items() if key in VERDICT_METRICS}
         return {f"augmentation/{key}": value for key, value in results.items()}, {"augmentation": data["verdict"]}
+    if name == "training_record":
+        raised = {f"flag.{flag['name']}": f"step {flag['step']}: {flag['symptom']}" for flag in data.get("flags", ())}
+        return _numbers(data), raised
     return _numbers(data), {}
 
 
-def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
+def _numbers(record: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     return {
-        key: value for key, value in record.items() if isinstance(value, int | float) and not isinstance(value, bool)
+        f"{prefix}{key}": value
+        for key, value in record.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
     }
 
 

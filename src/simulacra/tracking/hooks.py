@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from simulacra.tracking.journal import PLACE, Journal
 from simulacra.tracking.ledger import PARENT
 from simulacra.tracking.sender import Sender
 from simulacra.tracking.store import brief
+from simulacra.training.history import LISTENER
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -54,6 +56,7 @@ class TrackingHooks:
         self._catalog: DataCatalog
         self._began: dict[str, float] = {}
         self._unsaved: dict[str, set[str]] = {}
+        self._heard: dict[str, set[tuple[str, int]]] = {}
 
     @hook_impl
     def after_context_created(self, context: "KedroContext") -> None:
@@ -71,6 +74,7 @@ class TrackingHooks:
         self.abandon()
         os.environ.pop(PLACE, None)
         self._journal, self._catalog, self._began, self._unsaved = None, catalog, {}, {}
+        self._heard = {}
         with _harmless("this run is not tracked"):
             header = {"uri": self._settings.public_uri, "experiment": self._settings.experiment}
             self._journal = Journal.begin(self._root, header)
@@ -87,9 +91,11 @@ class TrackingHooks:
 
     @hook_impl
     def before_node_run(self, node: "Node", catalog: "DataCatalog") -> None:
-        """Start the node's clock."""
+        """Start the node's clock, and listen where it draws curves."""
         self._catalog = catalog
         self._begin(node)
+        draws_curves = any(name.endswith(".history") for name in node.outputs)
+        LISTENER.set(partial(self._hear, _namespace(node)) if draws_curves else None)
         self._began[node.name] = time.perf_counter()
 
     @hook_impl
@@ -201,8 +207,15 @@ class TrackingHooks:
             self._record("inputs", PARENT, dataset=dataset, inputs=split_inputs(dataset, data))
             return
         said = content(name, data)
-        self._metrics(namespace, said.metrics)
+        # What was heard while it happened is not said again.
+        heard = self._heard.pop(namespace, set()) if name == "history" else set()
+        self._metrics(namespace, [point for point in said.metrics if (point[0], point[2]) not in heard])
         self._batches(namespace, "tags", list(said.tags.items()))
+
+    def _hear(self, namespace: str, step: int, split: str, values: Mapping[str, float]) -> None:
+        """Log a point of the curves while they are drawn."""
+        self._heard.setdefault(namespace, set()).update((f"{split}/{name}", step) for name in values)
+        self._metrics(namespace, [(f"{split}/{name}", float(value), step) for name, value in values.items()])
 
     def _metrics(self, namespace: str, points: list[tuple[str, float, int]]) -> None:
         self._batches(namespace, "metrics", points)

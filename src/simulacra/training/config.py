@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 RUNTIME = (
     "compile",
+    "watch_every",
+    "watch_samples",
     "checkpoint_minutes",
     "checkpoint_steps",
     "keep_last",
@@ -39,6 +41,10 @@ class TrainingConfig(BaseModel):
     ema_decay: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights; 0 switches them off")
     validate_every: int = Field(100, ge=1, description="steps between two passes over the validation set")
     patience: int = Field(0, ge=0, description="validations without progress before stopping; 0 never stops early")
+    watch_every: int = Field(
+        0, ge=0, description="steps between two looks at samples of the half-trained model, for collapse; 0: none"
+    )
+    watch_samples: int = Field(100, ge=20, description="samples a look")
     log_every: int = Field(10, ge=1, description="steps between two points of a curve")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the device gains by it")
     channels_last: bool | Literal["auto"] = Field("auto", description="memory format of convolutions")

@@ -1,6 +1,8 @@
 """The curves of one fit."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -8,8 +10,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-Callback = Callable[[int, str, Mapping[str, float]], None]
-"""Called with (step, "train" or "validation", values) whenever a point of a curve is known."""
+Callback = Callable[[int, str, Mapping[str, float]], object]
+"""Called with (step, "train", "validation" or "samples", values) whenever a point of a curve is known."""
+
+LISTENER: ContextVar[Callback | None] = ContextVar("listener", default=None)
+"""Who hears the curves of a family that is fitted in this context, beside the callbacks that its caller gave."""
+
+
+@contextmanager
+def overheard(callbacks: Sequence[Callback]) -> Iterator[list[Callback]]:
+    """Lend the callbacks together with the context's listener, who hears of no training inside this one by itself."""
+    listener, token = LISTENER.get(), LISTENER.set(None)
+    try:
+        yield [*callbacks, listener] if listener else [*callbacks]
+    finally:
+        LISTENER.reset(token)
 
 
 @dataclass

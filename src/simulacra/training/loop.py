@@ -40,6 +40,7 @@ def train(
     validation: ImageSet | None = None,
     checkpoints: Path | None = None,
     callbacks: Sequence[Callback] = (),
+    watch: Callable[[], Mapping[str, float]] | None = None,
     title: str = "training",
 ) -> History:
     """Minimise `module.loss` in place; the module ends on the CPU in eval mode, with averaged weights if `ema_decay`.
@@ -56,6 +57,8 @@ def train(
         validation: held-out examples; a loss over them is recorded every `validate_every` steps.
         checkpoints: folder for checkpoints; None writes none.
         callbacks: called at every point of a curve.
+        watch: called every `watch_every` steps, while the module is in eval mode, with the averaged weights unless it
+            is `watched_as_averaged` no; what it returns is a point of the split "samples".
         title: what the progress bar says.
 
     Raises:
@@ -90,6 +93,9 @@ def train(
             if held_out and (last or state.step % config.validate_every == 0):
                 with state.averaged():
                     state.note_validation(keeper.finite(_validate(module, held_out)))
+            if watch and config.watch_every and state.step % config.watch_every == 0:
+                with state.averaged() if module.watched_as_averaged else state.evaluated():
+                    state.record("samples", distributed.from_leader(watch))
             keeper.keep(values, reading=reading)
 
     state.conclude()
@@ -98,9 +104,11 @@ def train(
 
 
 def _step(state: TrainingState, loss: distributed.Loss, batch: Batch, rate: float, precision: str) -> dict[str, Tensor]:
-    """Move the weights once by each update; return the losses and gradient norms, still on the device."""
+    """Move the weights once by each update whose turn it is; return losses and gradient norms, still on the device."""
     found: dict[str, Tensor] = {}
     for number, update in enumerate(state.updates):
+        if (state.step + 1) % update.every:
+            continue
         optimizer = state.optimizers[update.name]
         with autocast(precision, batch.x.device):
             values = loss(number, batch)
@@ -108,7 +116,7 @@ def _step(state: TrainingState, loss: distributed.Loss, batch: Batch, rate: floa
         values["loss"].backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(update.parameters, state.config.gradient_clip or math.inf)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * update.rate
         optimizer.step()
         prefix = f"{update.name}_" if update.name else ""
         found |= {f"{prefix}{name}": value.detach() for name, value in values.items()}

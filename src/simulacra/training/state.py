@@ -34,11 +34,15 @@ class TrainingState:
         self.updates = module.updates()
         self.optimizers = {
             update.name: torch.optim.AdamW(
-                update.parameters, config.learning_rate, weight_decay=config.weight_decay, fused=True
+                update.parameters,
+                config.learning_rate,
+                betas=update.betas,
+                weight_decay=config.weight_decay,
+                fused=True,
             )
             for update in self.updates
         }
-        self.ema = Ema(module, config.ema_decay) if config.ema_decay else None
+        self.ema = Ema(module, config.ema_decay, module.averages) if config.ema_decay else None
         self.keep_best = config.keep_best or config.patience > 0
         self.step = 0
         self.seconds = 0.0
@@ -75,18 +79,26 @@ class TrainingState:
                 self.best = {key: value.clone() for key, value in self.module.state_dict().items()}
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Lend the module the averaged weights, in eval mode."""
+    def evaluated(self) -> Iterator[None]:
+        """Lend the module as it is, in eval mode."""
         self.module.eval()
+        try:
+            yield
+        finally:
+            self.module.train()
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Lend the module with the averaged weights, in eval mode."""
         own = {key: value.clone() for key, value in self.module.state_dict().items()} if self.ema else {}
         if self.ema:
             self.module.load_state_dict(self.ema.state)
         try:
-            yield
+            with self.evaluated():
+                yield
         finally:
             if self.ema:
                 self.module.load_state_dict(own)
-            self.module.train()
 
     def conclude(self) -> None:
         """Leave the module on the CPU in eval mode, with the best or the averaged weights where there are any."""

@@ -10,11 +10,24 @@ from simulacra.training.batches import Batch
 
 
 class Update(NamedTuple):
-    """One optimiser's part of a step: the loss it descends, and the parameters that it may move."""
+    """One optimiser's part of a step: the loss it descends, the parameters that it may move, and how far.
+
+    Args:
+        name: prefix of its curves; may be empty.
+        loss: of the step's batch.
+        parameters: which it moves.
+        every: steps from one move to the next. Each step has rows and noise of its own, so two updates that take
+            1 and 5 see five batches to one; the second has points on its curves only where it moves.
+        rate: its learning rate as a multiple of the training's.
+        betas: AdamW's decay of the first and the second moment.
+    """
 
     name: str
     loss: Callable[[Batch], dict[str, Tensor]]
     parameters: Sequence[nn.Parameter]
+    every: int = 1
+    rate: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.999)
 
 
 class Trainable(nn.Module, ABC):
@@ -30,10 +43,16 @@ class Trainable(nn.Module, ABC):
     """Whether `channels_last: auto` means yes: convolutions gain by (n, h, w, c) memory, some normalisations lose."""
     compile_pays = False
     """Whether `compile: auto` may build the loss by torch.compile in a long training; decided by measurement."""
+    watched_as_averaged = True
+    """Whether looks at samples of the half-trained model are at its averaged weights, as the finished one has them."""
 
     def settings(self) -> dict[str, Any]:
         """Return the JSON-able hyper-parameters that an interrupted training must be gone on with."""
         return {}
+
+    def averages(self, key: str) -> bool:
+        """Tell whether `ema_decay` averages this entry of the state; one that is not stays as it is."""
+        return True
 
     def updates(self) -> Sequence[Update]:
         """Return the updates of one step, in order; each has an optimiser of its own, adversaries have two."""

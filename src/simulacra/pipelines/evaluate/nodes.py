@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulacra.errors import SimulacraError
 from simulacra.incremental import skippable
-from simulacra.pipelines.annotations import GenerativeModel, ImageClassifier, ImageSet
+from simulacra.pipelines.annotations import Figure, GenerativeModel, ImageClassifier, ImageSet
 from simulacra.pipelines.config import EvaluationConfig, GenerationConfig
 from simulacra.pipelines.generate.nodes import sample_seeds
 
@@ -82,6 +82,42 @@ def evaluate(
     judge = _judge(extractor, extractor_record, validation_set, test_set, generation, evaluation)
     record = judge.family(model, samples, generation_record["seeds"], ema=training_record.get("ema"))
     return record | {"model_sha256": sha256}
+
+
+@skippable
+def try_prompts(
+    model: GenerativeModel, extractor: ImageClassifier, extractor_record: dict[str, Any], seed: int
+) -> tuple[dict[str, Any], ImageSet]:
+    """Return a record of how faithful a family is to prompts, and the pixels of its picture.
+
+    A model that takes none, as where images carry no classes, has a record that says why.
+    """
+    from simulacra.exploration import prompts
+    from simulacra.exploration.panels import pack
+    from simulacra.metrics.features import NetworkExtractor
+
+    about = {"model_sha256": model.fingerprint(), "seed": seed}
+    if model.captions is None:
+        reason = "its captions are switched off" if model.conditional else "it was fitted without classes"
+        pixels, panels = pack([], model.shape)
+        return about | {"omitted": f"{model.name} takes no prompts: {reason}", "metrics": {}, "panels": panels}, pixels
+    judge = NetworkExtractor(extractor.network, name=extractor_record["name"], channels=extractor.in_channels)
+    found = prompts.try_prompts(
+        model, model.captions, lambda images: judge.probabilities(images).argmax(axis=1), seed=seed
+    )
+    pixels, panels = pack([found.panel], model.shape)
+    about |= {"extractor": dict(judge.describe()) | {"test_accuracy": extractor_record["test_accuracy"]}}
+    about |= {"omitted": None, "metrics": found.metrics, "fidelity": found.fidelity, "panels": panels}
+    return about, pixels
+
+
+@skippable
+def plot_prompts(prompt_fidelity: dict[str, Any], prompted_images: ImageSet) -> Figure:
+    """Draw what came of some prompts, one a row."""
+    from simulacra.exploration.panels import unpack
+    from simulacra.plotting import picture_table
+
+    return picture_table(unpack(prompt_fidelity["panels"], prompted_images))
 
 
 def _judge(

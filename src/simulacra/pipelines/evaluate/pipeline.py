@@ -2,7 +2,8 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from simulacra.pipelines.evaluate.nodes import evaluate, evaluate_baselines, train_extractor
+from simulacra.models import Family
+from simulacra.pipelines.evaluate.nodes import evaluate, evaluate_baselines, plot_prompts, train_extractor, try_prompts
 
 
 def create_dataset_pipeline() -> Pipeline:
@@ -28,8 +29,14 @@ def create_dataset_pipeline() -> Pipeline:
     )
 
 
-def create_family_pipeline() -> Pipeline:
-    """Return samples, model, extractor → metrics."""
+def create_family_pipeline(family: Family) -> Pipeline:
+    """Return samples, model, extractor → metrics; and how faithful a family is to prompts that takes any."""
     own = ["model", "samples", "generation_record", "training_record", "split_record"]
     shared = ["extractor", "extractor_record", "validation_set", "test_set", "params:generation", "params:evaluation"]
-    return Pipeline([Node(evaluate, [*own, *shared], "metrics", name="evaluate", tags="evaluate")])
+    judged = Node(evaluate, [*own, *shared], "metrics", name="evaluate", tags="evaluate")
+    if not family.prompts:
+        return Pipeline([judged])
+    inputs = ["model", "extractor", "extractor_record", "params:seed"]
+    record = ["prompt_fidelity", "prompted_images"]
+    tried = Node(try_prompts, inputs, record, name="try_prompts", tags="evaluate")
+    return Pipeline([judged, tried, Node(plot_prompts, record, "prompt_grid", name="plot_prompts", tags="evaluate")])

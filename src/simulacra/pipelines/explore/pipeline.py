@@ -2,11 +2,17 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from simulacra.models import Family
 from simulacra.pipelines.explore.nodes import FIGURES, draw_panels, explore, map_latents
 
 
-def create_pipeline() -> Pipeline:
-    """Return model, held-out images → numbers and pictures of the latent space, and its map as an interactive page."""
+def create_pipeline(family: Family) -> Pipeline:
+    """Return model, held-out images → numbers and pictures of the latent space, and its map as an interactive page.
+
+    A family without codes has nothing to look into.
+    """
+    if not family.latent:
+        return Pipeline([])
     held_out = ["validation_set", "test_set", "split_record"]
     return Pipeline(
         [

@@ -1,15 +1,17 @@
 """Gather what every family left behind into one leaderboard and one page."""
 
+import re
 from base64 import b64decode, b64encode
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from simulacra.errors import SimulacraError
+from simulacra.experiments import with_parameter
 from simulacra.incremental import skippable
 from simulacra.pipelines.annotations import DataFrame, ImageSet
 
 if TYPE_CHECKING:
-    from simulacra.report.page import Latent
+    from simulacra.report.page import Editing, Latent, Picture
 
 COSTS = ("train_seconds", "parameters", "sample_ms")
 MAP_PAGE = "{family}/latent_map.html"
@@ -24,30 +26,34 @@ def summarise_family(
     training_record: dict[str, Any],
     generation_cost: dict[str, Any],
     verdict: dict[str, Any],
+    drawing_record: dict[str, Any],
     exploration: dict[str, Any] | None = None,
     explored_images: ImageSet | None = None,
     latent_map: DataFrame | None = None,
+    film: ImageSet | None = None,
+    prompt_fidelity: dict[str, Any] | None = None,
+    prompted_images: ImageSet | None = None,
+    edits: dict[str, Any] | None = None,
+    edited_images: ImageSet | None = None,
 ) -> dict[str, Any]:
     """Return all that the page shows of one family, fit for JSON: pictures are PNG as base64.
 
-    Costs join the metrics only here, since no two runs share them. Only a family with codes has been explored.
+    Costs join the metrics only here, since no two runs share them. Only a family with codes has been explored, only one
+    that denoises has been filmed and has edited, and only one that may take prompts was asked for some.
 
     Raises:
-        SimulacraError: where the metrics, or what was explored, are those of an older model.
+        SimulacraError: where metrics, pictures or what was explored are those of an older model.
     """
     import yaml
 
     from simulacra.plotting import png, sample_grid, training_curves
 
-    if metrics["model_sha256"] != training_record["model_sha256"]:
-        family = metrics["row"]
-        raise SimulacraError(
-            f"the metrics of {family} are an older model's; run `kedro run --pipelines generate,evaluate`"
-        )
-    if exploration and exploration["model_sha256"] != training_record["model_sha256"]:
-        raise SimulacraError(
-            f"the latent space of {metrics['row']} is an older model's; run `kedro run --pipeline explore`"
-        )
+    family, model = metrics["row"], training_record["model_sha256"]
+    _refuse_stale(metrics, model, f"the metrics of {family} are", "--pipelines generate,evaluate")
+    _refuse_stale(drawing_record, model, f"what {family} drew is", "--pipeline generate")
+    _refuse_stale(exploration, model, f"the latent space of {family} is", "--pipeline explore")
+    _refuse_stale(prompt_fidelity, model, f"what {family} drew by prompt is", "--pipeline evaluate")
+    _refuse_stale(edits, model, f"the edits of {family} are", "--pipeline edit")
     measured = training_record | generation_cost
     costs = {key: {"value": measured[key], "std": None, "per_seed": None} for key in COSTS}
     return {
@@ -55,10 +61,21 @@ def summarise_family(
         "verdict": verdict,
         "samples": _text(png(sample_grid(samples))),
         "curves": _text(png(training_curves(history))) if len(history) else None,
-        "training": {key: value for key, value in training_record.items() if key != "config"},
+        "training": {key: value for key, value in training_record.items() if key not in {"config", "flags"}},
+        # A model that was fitted before there were flags has none.
+        "flags": training_record.get("flags", []),
         "config": yaml.safe_dump(training_record["config"], sort_keys=False),
         "latent": _latent_summary(exploration, explored_images, latent_map),
+        "asked": {key: drawing_record[key] for key in ("options", "class_names")},
+        "film": None if film is None else _film_summary(drawing_record, film),
+        "prompts": _prompts_summary(prompt_fidelity, prompted_images),
+        "editing": _editing_summary(edits, edited_images),
     }
+
+
+def _refuse_stale(found: dict[str, Any] | None, model_sha256: str, what: str, remedy: str) -> None:
+    if found and found["model_sha256"] != model_sha256:
+        raise SimulacraError(f"{what} an older model's; run `kedro run {remedy}`")
 
 
 @skippable
@@ -100,7 +117,12 @@ def write_report(
                     b64decode(summary["curves"]) if summary["curves"] else None,
                     summary["training"],
                     summary["config"],
+                    summary["flags"],
                     _latent(summary),
+                    _film(summary),
+                    _drawing_command(summary, experiment),
+                    _prompted(summary),
+                    _editing(summary),
                 )
                 for summary in summaries
             ],
@@ -141,6 +163,62 @@ def _latent_summary(
     return {"metrics": exploration["metrics"], "omitted": exploration["omitted"], "pictures": shown, "map": places}
 
 
+def _film_summary(drawing_record: dict[str, Any], film: ImageSet) -> dict[str, str]:
+    from simulacra.exploration.panels import unpack
+    from simulacra.plotting import picture_table, png
+
+    panels = unpack(drawing_record["film"], film)
+    options = ", ".join(f"{key} {value}" for key, value in drawing_record["options"].items())
+    caption = f"{' '.join(f'{panel.title}: {panel.caption}' for panel in panels)} Drawn by {options}."
+    return {"title": "From noise to image", "caption": caption, "picture": _text(png(picture_table(panels)))}
+
+
+def _film(summary: dict[str, Any]) -> "Picture | None":
+    from simulacra.report.page import Picture
+
+    film = summary["film"]
+    return film and Picture(film["title"], film["caption"], b64decode(film["picture"]))
+
+
+def _drawing_command(summary: dict[str, Any], experiment: dict[str, Any]) -> str:
+    """Return the command that draws other samples of a family, with all that can be said to it."""
+    place = f"{experiment['dataset']}.{summary['record']['row']}"
+    names = summary["asked"]["class_names"]
+    said = {"n": 64, "seed": 1} | ({"classes": _spelt(names)} if names else {}) | summary["asked"]["options"]
+    options = ",".join(f"{place}.sampling.{key}={value}" for key, value in said.items())
+    return f"kedro run --pipeline generate --namespaces {place}{with_parameter(experiment['options'], options)}"
+
+
+def _spelt(class_names: list[str]) -> str:
+    """Return the last class as the command line takes it: by its name unless YAML reads that as something else."""
+    import yaml
+
+    name = class_names[-1]
+    plain = re.fullmatch(r"[\w-]+", name) and str(yaml.safe_load(name)) == name
+    return name if plain else str(len(class_names) - 1)
+
+
+def _prompts_summary(prompt_fidelity: dict[str, Any] | None, prompted_images: ImageSet | None) -> dict[str, str] | None:
+    """Return what the page shows of what was drawn by prompt; None where no prompts were taken."""
+    if prompt_fidelity is None or prompted_images is None or not prompt_fidelity["panels"]:
+        return None
+    from simulacra.exploration.panels import unpack
+    from simulacra.plotting import picture_table, png
+    from simulacra.report.sentences import prompt_sentences
+
+    (panel,) = unpack(prompt_fidelity["panels"], prompted_images)
+    caption = f"{panel.caption} {prompt_sentences(prompt_fidelity)}"
+    return {"title": panel.title, "caption": caption, "picture": _text(png(picture_table([panel])))}
+
+
+def _prompted(summary: dict[str, Any]) -> "Picture | None":
+    from simulacra.report.page import Picture
+
+    # A summary that was made before there were prompts has none.
+    shown = summary.get("prompts")
+    return shown and Picture(shown["title"], shown["caption"], b64decode(shown["picture"]))
+
+
 def _latent(summary: dict[str, Any]) -> "Latent | None":
     from simulacra.report.page import Latent, Picture
 
@@ -154,6 +232,30 @@ def _latent(summary: dict[str, Any]) -> "Latent | None":
     page = MAP_PAGE.format(family=summary["record"]["row"])
     pictures = [picture(entry) for entry in latent["pictures"]]
     return Latent(latent["metrics"], latent["omitted"], pictures, picture(latent["map"]), page)
+
+
+def _editing_summary(edits: dict[str, Any] | None, edited_images: ImageSet | None) -> dict[str, Any] | None:
+    """Return what the page shows of edits; None of a family that made none."""
+    if edits is None or edited_images is None:
+        return None
+    from simulacra.exploration.panels import unpack
+    from simulacra.plotting import picture_table, png
+
+    shown = [
+        {"title": panel.title, "caption": panel.caption, "picture": _text(png(picture_table([panel])))}
+        for panel in unpack(edits["panels"], edited_images)
+    ]
+    return {key: edits[key] for key in ("sentence", "about", "omitted", "command")} | {"pictures": shown}
+
+
+def _editing(summary: dict[str, Any]) -> "Editing | None":
+    from simulacra.report.page import Editing, Picture
+
+    editing = summary["editing"]
+    if editing is None:
+        return None
+    pictures = [Picture(each["title"], each["caption"], b64decode(each["picture"])) for each in editing["pictures"]]
+    return Editing(editing["about"], editing["sentence"], editing["omitted"], pictures, editing["command"])
 
 
 def _text(image: bytes) -> str:

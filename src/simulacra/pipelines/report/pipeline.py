@@ -4,14 +4,18 @@ from collections.abc import Sequence
 
 from kedro.pipeline import Node, Pipeline
 
+from simulacra.models import Family
 from simulacra.pipelines.report.nodes import make_leaderboard, summarise_family, write_report
 
 
-def create_family_pipeline(*, latent: bool) -> Pipeline:
-    """Return all of a family's results → summary, its latent space among them where it has one."""
-    results = ["metrics", "samples", "history", "training_record", "generation_cost", "verdict"]
-    results += ["exploration", "explored_images", "latent_map"] if latent else []
-    return Pipeline([Node(summarise_family, results, "summary", name="summarise", tags="report")])
+def create_family_pipeline(family: Family) -> Pipeline:
+    """Return all of a family's results → summary: latent space, film, edits and prompts where it has any."""
+    results = ["metrics", "samples", "history", "training_record", "generation_cost", "verdict", "drawing_record"]
+    results += ["exploration", "explored_images", "latent_map"] if family.latent else []
+    results += ["film", "edits", "edited_images"] if family.denoises else []
+    results += ["prompt_fidelity", "prompted_images"] if family.prompts else []
+    by_name = {name: name for name in results}
+    return Pipeline([Node(summarise_family, by_name, "summary", name="summarise", tags="report")])
 
 
 def create_dataset_pipeline(families: Sequence[str]) -> Pipeline:

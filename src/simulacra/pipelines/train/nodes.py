@@ -22,6 +22,7 @@ def fit(
 ) -> tuple[GenerativeModel, DataFrame, dict[str, Any]]:
     """Return the fitted model, its curves, and a record of what the fit cost and how to repeat it."""
     from simulacra.models import family_class
+    from simulacra.sentinels.conclusion import conclude
 
     family = family_class(config.family)
     model = family(family.Config.model_validate(config.model))
@@ -43,6 +44,7 @@ def fit(
         ),
         "command": f"kedro run --namespaces {experiment['dataset']}.{config.family}{experiment['options']}",
         **{key: value for key, value in history.facts.items() if key != "seconds"},
+        **conclude(history, model, train_set, config.training, seed),
     }
     return model, history.frame(), record
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from simulacra.exploration.attributes import ATTRIBUTES, brightness, slant, thickness
+from simulacra.data.attributes import ATTRIBUTES, brightness, slant, thickness
 
 
 def bar(width: float, lean: float = 0.0, *, size: int = 41, length: float = 24.0, level: int = 255) -> np.ndarray:

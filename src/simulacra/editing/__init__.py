@@ -1,0 +1,1 @@
+"""What a denoiser can do to given images: fill a hole, redraw, pass from one to another; and how well it does it."""

@@ -1,0 +1,1 @@
+"""Edit given images by a family that denoises."""
