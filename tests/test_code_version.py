@@ -117,6 +117,10 @@ def test_how_a_node_is_skipped_does_not_count(touched: Callable) -> None:
     assert touched("incremental.py", "    SKIPPABLE.add(wrapped)\n", "") == set()
 
 
+def test_how_a_version_is_found_does_not_count(touched: Callable) -> None:
+    assert touched("code_version.py", "PARSING = Lock()", "PARSING = (Lock(),)[0]") == set()
+
+
 def test_every_file_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[str] = []
     parse = ast.parse

@@ -19,8 +19,13 @@ WHOLE = "*"
 ON_IMPORT = ""
 """Stands for those statements of a module that define nothing, such as a call."""
 
-STOPS = {(f"{PACKAGE}.models", "FAMILIES"), (f"{PACKAGE}.incremental", "skippable")}
-"""Not followed: one more family changes none of the others, and running a node or not does not change its result."""
+STOPS = {
+    (f"{PACKAGE}.models", "FAMILIES"),
+    (f"{PACKAGE}.incremental", "skippable"),
+    (f"{PACKAGE}.code_version", "code_version"),
+}
+"""Not followed: one more family changes none of the others, and running a node or not does not change its result, nor
+does the version that a checkpoint notes."""
 
 Unit = tuple[str, str]
 """A module, and one name that it defines."""

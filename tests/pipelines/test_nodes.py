@@ -409,9 +409,18 @@ def test_prompts_are_tried_and_shown_with_intervals(prompted: tuple[Diffusion, d
     assert "480 images" in sentences and all(word in sentences for word in words)
 
 
-def test_a_model_that_takes_no_prompts_says_why(extractor: tuple[Any, dict[str, Any]], model: GaussianMixture) -> None:
+@pytest.mark.parametrize(
+    ("data", "captions", "reason"),
+    [(TRAIN, False, "its captions are switched off"), (ImageSet(TRAIN.images), True, "it was fitted without classes")],
+    ids=["switched off", "without classes"],
+)
+def test_a_model_that_takes_no_prompts_says_why(
+    extractor: tuple[Any, dict[str, Any]], data: ImageSet, captions: bool, reason: str
+) -> None:
+    model = Diffusion(DiffusionConfig(width=8, timesteps=50, sampler_steps=2, captions=captions))
+    model.fit(data, training=TrainingConfig(steps=1))
     record, pixels = try_prompts(model, *extractor, seed=0)
-    assert record["omitted"] == "gmm takes no prompts: it was fitted without classes" or model.conditional
+    assert record["omitted"] == f"diffusion takes no prompts: {reason}"
     assert record["metrics"] == {} and len(pixels) == 0 and plot_prompts(record, pixels) is not None
 
 
