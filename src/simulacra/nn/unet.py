@@ -25,14 +25,15 @@ def sinusoids(clock: Tensor, dim: int) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
-def with_fine_detail(x: Tensor, powers: Sequence[int]) -> Tensor:
-    """Return the image with sin and cos of 2^k π x beside it, (n, c, h, w) to (n, c · (1 + 2 · len(powers)), h, w).
+def waves(x: Tensor, powers: Sequence[int]) -> Tensor:
+    """Return sin and cos of 2^k π x, (…, c) to (…, c · 2 · len(powers)).
 
     A network hardly sees one grey level in an image that goes from -1 to 1, and a likelihood is made of them.
     Source: Kingma et al. (2021), arXiv:2107.00630, appendix C.
     """
-    angles = [2**power * math.pi * x for power in powers]
-    return torch.cat([x, *(wave(angle) for angle in angles for wave in (torch.sin, torch.cos))], dim=1)
+    frequencies = torch.tensor([2**power * math.pi for power in powers for _ in range(2)], device=x.device)
+    phases = torch.tensor([0, math.pi / 2] * len(powers), device=x.device)
+    return torch.addcmul(phases, x[..., None], frequencies).sin().flatten(-2)
 
 
 class ClassEmbedding(nn.Module):
@@ -109,13 +110,13 @@ class Block(nn.Module):
         """Map (n, channels, h, w) to the same shape."""
         scale, shift = self.film(told)[:, :, None, None].chunk(2, dim=1)
         h = self.first(F.silu(self.norm(x)))
-        return x + self.second(F.silu(torch.addcmul(h + shift, h, scale)))  # type: ignore[no-any-return]
+        return x + self.second(F.silu(torch.addcmul(shift, h, 1 + scale)))  # type: ignore[no-any-return]
 
 
 class UNet(nn.Module):
     """Image, time and condition to an image of the same shape, whatever its size.
 
-    First and last convolution are always computed in fp32: in bf16 two grey levels near white are one number.
+    The first and the last convolution are always computed in fp32: in bf16 two grey levels near white are one number.
 
     Args:
         channels: of the image.
@@ -124,7 +125,7 @@ class UNet(nn.Module):
         blocks: residual blocks a level, on the way down and up each.
         heads: of the attention between the pixels of the coarsest level; 0 for none.
         patch: side of the squares of pixels that the network works on as one; 1 for single pixels.
-        detail: the k of the 2^k π x whose waves are shown beside x; none for x alone.
+        detail: the k of the 2^k π x whose waves are shown beside x; may be none.
         condition_dim: coordinates of the condition; 0 for none.
 
     Example:
@@ -150,7 +151,10 @@ class UNet(nn.Module):
         widths = [width * multiplier for multiplier in multipliers]
         told = 4 * width
         self.told = TimeCondition(told, condition_dim)
-        self.stem = nn.Conv2d(channels * (1 + 2 * len(self.detail)) * patch**2, widths[0], 3, padding=1)
+        inputs = channels * patch**2
+        self.stem = nn.Conv2d(inputs, widths[0], 3, padding=1)
+        # Of each pixel by itself: in a convolution of 3×3 they would be a large part of a small network's work.
+        self.fine = nn.Linear(inputs * 2 * len(self.detail), widths[0]) if self.detail else None
         self.down = nn.ModuleList(_blocks(blocks, wide, told) for wide in widths[:-1])
         self.halve = nn.ModuleList(nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairwise(widths))
         self.before, self.after = (_blocks(blocks, widths[-1], told) for _ in range(2))
@@ -158,7 +162,7 @@ class UNet(nn.Module):
         self.widen = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(widths))
         self.up = nn.ModuleList(_blocks(blocks, wide, told) for wide in widths[:-1])
         self.norm = ChannelNorm(widths[0])
-        self.head = nn.Conv2d(widths[0], channels * patch**2, 3, padding=1)
+        self.head = nn.Conv2d(widths[0], inputs, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
@@ -166,14 +170,17 @@ class UNet(nn.Module):
         """Map images (n, channels, h, w), times (n,) and conditions (n, condition_dim) to (n, channels, h, w)."""
         height, width = x.shape[2:]
         padded = F.pad(x.float(), (0, -width % self.patch, 0, -height % self.patch), mode="replicate")
+        squares = F.pixel_unshuffle(padded, self.patch)
         told = self.told(clock, condition)
         with torch.autocast(x.device.type, enabled=False):
-            h = self.stem(F.pixel_unshuffle(with_fine_detail(padded, self.detail), self.patch))
+            h = self.stem(squares)
         if torch.is_autocast_enabled(x.device.type):
             h = h.to(torch.get_autocast_dtype(x.device.type))
-        h = self.body(h, told)
+        if self.fine is not None:
+            h = h + self.fine(waves(squares.permute(0, 2, 3, 1), self.detail)).permute(0, 3, 1, 2)
+        h = F.silu(self.norm(self.body(h, told)))
         with torch.autocast(x.device.type, enabled=False):
-            out: Tensor = F.pixel_shuffle(self.head(F.silu(self.norm(h.float()))), self.patch)
+            out: Tensor = F.pixel_shuffle(self.head(h.float()), self.patch)
         return out[:, :, :height, :width]
 
     def body(self, h: Tensor, told: Tensor) -> Tensor:
