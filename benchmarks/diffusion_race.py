@@ -42,7 +42,7 @@ from simulacra.settings import CONFIG_LOADER_ARGS
 from simulacra.training.batches import to_float, to_uint8
 from simulacra.training.config import TrainingConfig
 
-BATCH, RATE, CHUNK, TIMESTEPS = 64, 1e-3, 250, 1000
+BATCH, RATE, CHUNK, TIMESTEPS = 64, 1e-3, 50, 1000
 CONFIG = DiffusionConfig(
     conditional=False, width=96, guidance=1.0, sampler="sde_dpm_solver", sampler_steps=20, clip=False
 )

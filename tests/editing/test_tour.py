@@ -6,6 +6,7 @@ import pytest
 from simulacra.data.fabricate import fabricate_images
 from simulacra.data.image_set import ImageSet
 from simulacra.editing.config import EditingConfig
+from simulacra.editing.editor import Editor
 from simulacra.editing.pictures import read_pictures
 from simulacra.editing.tour import Bench, edit
 from simulacra.errors import SimulacraError
@@ -46,7 +47,7 @@ def bench(data: ImageSet = DATA, config: EditingConfig = CONFIG) -> Bench:
 
 
 def test_all_edits_are_shown_and_measured() -> None:
-    found = edit(fitted(), bench(), CONFIG, seed=0)
+    found = edit(Editor(fitted()), bench(), CONFIG, seed=0)
     assert [panel.figure for panel in found.panels] == ["inpainting", "image_to_image", "noise_interpolation"]
     assert found.omitted == {}
     metrics = found.metrics
@@ -71,7 +72,7 @@ def test_all_edits_are_shown_and_measured() -> None:
     ],
 )
 def test_what_a_model_cannot_do_is_left_out_with_the_reason(data: ImageSet, options: dict, omitted: set) -> None:
-    found = edit(fitted(data, **options), bench(data), CONFIG, seed=0)
+    found = edit(Editor(fitted(data, **options)), bench(data), CONFIG, seed=0)
     assert set(found.omitted) == omitted
     assert len(found.panels) == 3 - len(omitted - {"accuracy of fills"})
     assert all("class told" not in panel.columns for panel in found.panels)
@@ -79,15 +80,13 @@ def test_what_a_model_cannot_do_is_left_out_with_the_reason(data: ImageSet, opti
 
 def test_one_picture_has_no_path_to_another() -> None:
     config = CONFIG.model_copy(update={"examples": 1})
-    assert set(edit(fitted(), bench(config=config), config, seed=0).omitted) == {"interpolation"}
+    assert set(edit(Editor(fitted()), bench(config=config), config, seed=0).omitted) == {"interpolation"}
 
 
 def test_a_fill_that_changed_what_it_must_not_is_no_result() -> None:
-    class Careless(Diffusion):
+    class Careless(Editor):
         def inpaint(self, images: Any, *given: Any, **options: Any) -> ImageSet:
             return ImageSet(255 - images)
 
-    model = fitted()
-    model.__class__ = Careless
     with pytest.raises(SimulacraError, match="pixels outside the hole"):
-        edit(model, bench(), CONFIG, seed=0)
+        edit(Careless(fitted()), bench(), CONFIG, seed=0)

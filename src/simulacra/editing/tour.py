@@ -1,12 +1,13 @@
 """All edits of one model in one go: pictures, and what can be measured of them."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulacra.data.image_set import ImageSet
 from simulacra.editing.config import EditingConfig
+from simulacra.editing.editor import Editor
 from simulacra.editing.masks import Mask, with_hole
 from simulacra.editing.measures import Share, decibels, root_mean_square, share
 from simulacra.errors import SimulacraError
@@ -19,44 +20,6 @@ Pixels = NDArray[np.uint8]
 FILLS = 3
 """Fills of each picture that are shown: there is more than one good answer."""
 LONGEST_NAME = 12
-
-
-class EditingModel(Protocol):
-    """A family that denoises: what the edits need of it."""
-
-    @property
-    def conditional(self) -> bool:
-        """Whether it knows classes."""
-
-    def inpaint(
-        self,
-        images: Pixels,
-        mask: Mask,
-        *,
-        condition: Condition = None,
-        resamplings: int = 1,
-        jump: int = 1,
-        steps: int | None = None,
-        seed: int,
-    ) -> ImageSet:
-        """Fill what the mask marks."""
-
-    def image_to_image(
-        self, images: Pixels, *, strength: float, condition: Condition = None, steps: int | None = None, seed: int
-    ) -> ImageSet:
-        """Redraw images from some way to noise."""
-
-    def interpolate(
-        self,
-        starts: Pixels,
-        ends: Pixels,
-        *,
-        pictures: int,
-        condition: int | str | None = None,
-        steps: int | None = None,
-        seed: int,
-    ) -> ImageSet:
-        """Pass from one image to another through noise."""
 
 
 class Bench(NamedTuple):
@@ -88,11 +51,11 @@ class Edits(NamedTuple):
     sentence: str
 
 
-def edit(model: EditingModel, bench: Bench, config: EditingConfig, *, seed: int) -> Edits:
-    """Return what all edits find; one that the model cannot make is left out, with the reason.
+def edit(editor: Editor, bench: Bench, config: EditingConfig, *, seed: int) -> Edits:
+    """Return what all edits find; one that its model cannot make is left out, with the reason.
 
     Args:
-        model: a fitted family that denoises.
+        editor: of a fitted model.
         bench: what is edited.
         config: how.
         seed: decides all noise.
@@ -104,11 +67,11 @@ def edit(model: EditingModel, bench: Bench, config: EditingConfig, *, seed: int)
         "interpolation": interpolation,
     }.items():
         try:
-            found.append(attempt(model, bench, config, seed))
+            found.append(attempt(editor, bench, config, seed))
         except SimulacraError as error:
             omitted[name] = str(error)
     if "inpainting" not in omitted:
-        measured, sentence = fill_accuracy(model, bench, config, seed)
+        measured, sentence = fill_accuracy(editor, bench, config, seed)
         found.append(measured)
     return Edits(
         {key: value for findings in found for key, value in findings.metrics.items()},
@@ -118,14 +81,14 @@ def edit(model: EditingModel, bench: Bench, config: EditingConfig, *, seed: int)
     )
 
 
-def inpainting(model: EditingModel, bench: Bench, config: EditingConfig, seed: int) -> Findings:
+def inpainting(editor: Editor, bench: Bench, config: EditingConfig, seed: int) -> Findings:
     """Return pictures beside their fills, with and without their class told, and beside the mean image's."""
-    images, told = bench.pictures.images, _classes(model, bench)
-    fills = [_filled(model, bench, images, config, seed + turn) for turn in range(FILLS)]
+    images, told = bench.pictures.images, _classes(editor, bench)
+    fills = [_filled(editor, bench, images, config, seed + turn) for turn in range(FILLS)]
     columns = {"image": images, "hole": with_hole(images, bench.mask)}
     columns |= {f"fill {turn + 1}": fill for turn, fill in enumerate(fills)}
     if told is not None:
-        columns["class told"] = _filled(model, bench, images, config, seed, told)
+        columns["class told"] = _filled(editor, bench, images, config, seed, told)
     columns["mean"] = np.where(bench.mask, bench.mean, images)
     classes = " The column “class told” is filled by a model that was told the class." if told is not None else ""
     caption = (
@@ -146,11 +109,11 @@ def inpainting(model: EditingModel, bench: Bench, config: EditingConfig, seed: i
     return Findings({}, [panel], {})
 
 
-def redrawing(model: EditingModel, bench: Bench, config: EditingConfig, seed: int) -> Findings:
+def redrawing(editor: Editor, bench: Bench, config: EditingConfig, seed: int) -> Findings:
     """Return pictures redrawn at every strength, and how far they went from what they were."""
-    images, told = bench.pictures.images, _classes(model, bench)
+    images, told = bench.pictures.images, _classes(editor, bench)
     redrawn = {
-        strength: model.image_to_image(images, strength=strength, condition=told, steps=config.steps, seed=seed).images
+        strength: editor.image_to_image(images, strength=strength, condition=told, steps=config.steps, seed=seed).images
         for strength in config.strength
     }
     distances = {strength: root_mean_square(images, found) for strength, found in redrawn.items()}
@@ -175,14 +138,14 @@ def redrawing(model: EditingModel, bench: Bench, config: EditingConfig, seed: in
     )
 
 
-def interpolation(model: EditingModel, bench: Bench, config: EditingConfig, seed: int) -> Findings:
+def interpolation(editor: Editor, bench: Bench, config: EditingConfig, seed: int) -> Findings:
     """Return paths through noise between pictures that are neighbours in the list, and how well their ends are met."""
     images = bench.pictures.images
     starts = np.arange(len(images) - 1)[: config.pairs]
     if not len(starts):
         return Findings({}, [], {"interpolation": "it takes two pictures at least, and one pair"})
     first, last = images[starts], images[starts + 1]
-    path = model.interpolate(first, last, pictures=config.pictures, steps=config.steps, seed=seed).images
+    path = editor.interpolate(first, last, pictures=config.pictures, steps=config.steps, seed=seed).images
     path = path.reshape(len(starts), config.pictures, *images.shape[1:])
     met = decibels(np.concatenate([first, last]), np.concatenate([path[:, 0], path[:, -1]]))
     names = _row_names(bench)
@@ -204,7 +167,7 @@ def interpolation(model: EditingModel, bench: Bench, config: EditingConfig, seed
     return Findings({"interpolation_psnr": met}, [panel], {})
 
 
-def fill_accuracy(model: EditingModel, bench: Bench, config: EditingConfig, seed: int) -> tuple[Findings, str]:
+def fill_accuracy(editor: Editor, bench: Bench, config: EditingConfig, seed: int) -> tuple[Findings, str]:
     """Return how often the judge takes filled test images for what they were, and the baseline's, in numbers and words.
 
     The model is not told the class; beside it, where it can be told, how it does with it.
@@ -215,9 +178,12 @@ def fill_accuracy(model: EditingModel, bench: Bench, config: EditingConfig, seed
     if bench.judge is None or bench.test.labels is None:
         reason = "the data have no classes by which a classifier could tell whether a fill is right"
         return Findings({}, [], {"accuracy of fills": reason}), ""
-    images, labels, told = bench.test.images, bench.test.labels, bench.test.labels if model.conditional else None
-    kinds = {"fill": _filled(model, bench, images, config, seed), "mean_fill": np.where(bench.mask, bench.mean, images)}
-    kinds |= {"fill_told": _filled(model, bench, images, config, seed, told)} if told is not None else {}
+    images, labels, told = bench.test.images, bench.test.labels, bench.test.labels if editor.conditional else None
+    kinds = {
+        "fill": _filled(editor, bench, images, config, seed),
+        "mean_fill": np.where(bench.mask, bench.mean, images),
+    }
+    kinds |= {"fill_told": _filled(editor, bench, images, config, seed, told)} if told is not None else {}
     kinds["untouched"] = images
     changed = int(np.count_nonzero((kinds["fill"] != images) & ~bench.mask))
     if changed:
@@ -257,15 +223,15 @@ def _with_interval(found: Share) -> str:
 
 
 def _filled(
-    model: EditingModel, bench: Bench, images: Pixels, config: EditingConfig, seed: int, told: Condition = None
+    editor: Editor, bench: Bench, images: Pixels, config: EditingConfig, seed: int, told: Condition = None
 ) -> Pixels:
     options = config.model_dump(include={"resamplings", "jump", "steps"})
-    return model.inpaint(images, bench.mask, condition=told, seed=seed, **options).images
+    return editor.inpaint(images, bench.mask, condition=told, seed=seed, **options).images
 
 
-def _classes(model: EditingModel, bench: Bench) -> NDArray[np.int64] | None:
+def _classes(editor: Editor, bench: Bench) -> NDArray[np.int64] | None:
     """Return the classes of what is edited, where they are known and the model knows classes."""
-    return bench.pictures.labels if model.conditional else None
+    return bench.pictures.labels if editor.conditional else None
 
 
 def _extent(mask: Mask) -> str:

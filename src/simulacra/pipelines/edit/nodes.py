@@ -8,7 +8,7 @@ from simulacra.incremental import skippable
 from simulacra.pipelines.annotations import Figure, GenerativeModel, ImageClassifier, ImageSet
 
 if TYPE_CHECKING:
-    from simulacra.editing.tour import EditingModel
+    from simulacra.models.diffusion import Diffusion
 
 NAMED = 5
 """Pictures of the user's that are named before they are only counted."""
@@ -59,6 +59,7 @@ def edit(
     import numpy as np
 
     from simulacra.editing import tour
+    from simulacra.editing.editor import Editor
     from simulacra.exploration.panels import pack
     from simulacra.exploration.space import in_turn
     from simulacra.metrics.features import NetworkExtractor
@@ -73,7 +74,7 @@ def edit(
     names, mask = tuple(edit_source["names"]), edit_mask.images[0, 0] > 0
     bench = tour.Bench(edit_pictures, names, mask, test_set, mean, judge)
     seed = seed if editing.seed is None else editing.seed
-    found = tour.edit(cast("EditingModel", model), bench, editing, seed=seed)
+    found = tour.edit(Editor(cast("Diffusion", model)), bench, editing, seed=seed)
     images, panels = pack(found.panels, edit_pictures.shape)
     record = {
         "model_sha256": model.fingerprint(),
