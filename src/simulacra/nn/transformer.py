@@ -1,0 +1,257 @@
+"""Decoder-only transformer with a key-value cache: Vaswani et al. (2017), Radford et al. (2019)."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Positions = Literal["learned", "rotary"]
+Mlp = Literal["gelu", "swiglu"]
+Norm = Literal["layer", "rms"]
+
+
+class Cache(NamedTuple):
+    """Keys and values of the tokens so far, in buffers as long as the context; see `Transformer.cache`.
+
+    Args:
+        keys: one tensor a layer, (n, heads, context, head_dim).
+        values: same.
+    """
+
+    keys: Sequence[Tensor]
+    values: Sequence[Tensor]
+
+
+def rotations(context: int, dim: int, base: float = 10_000.0) -> Tensor:
+    """Return cosines and sines of the angles of every position and pair of coordinates, (2, context, dim / 2).
+
+    Source: Su et al. (2021), arXiv:2104.09864, equation 34.
+    """
+    frequencies = base ** (-torch.arange(0, dim, 2) / dim)
+    angles = torch.arange(context)[:, None] * frequencies
+    return torch.stack([angles.cos(), angles.sin()])
+
+
+def rotated(x: Tensor, rotation: Tensor) -> Tensor:
+    """Turn the pairs (x_i, x_{i + dim/2}) of (n, heads, t, dim) by the angles of (2, t, dim / 2)."""
+    first, second = x.chunk(2, dim=-1)
+    cos, sin = rotation.to(x.dtype)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+class Attention(nn.Module):
+    """Causal self-attention of several heads.
+
+    Args:
+        width: coordinates of a token; a multiple of `heads`.
+        heads: numbers of looks.
+        bias: whether the linear layers have one.
+        qk_norm: normalise queries and keys (Henry et al. 2020, arXiv:2010.04245), which keeps large rates stable.
+        dropout: share of looks and of outputs left out in training.
+
+    Example:
+        >>> Attention(8, heads=2)(torch.zeros(3, 5, 8)).shape
+        torch.Size([3, 5, 8])
+    """
+
+    def __init__(
+        self, width: int, *, heads: int, bias: bool = True, qk_norm: bool = False, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.heads, self.qk_norm, self.dropout = heads, qk_norm, dropout
+        self.qkv = nn.Linear(width, 3 * width, bias=bias)
+        self.out = nn.Linear(width, width, bias=bias)
+
+    def forward(
+        self,
+        x: Tensor,
+        rotation: Tensor | None = None,
+        cached: tuple[Tensor, Tensor] | None = None,
+        start: int = 0,
+    ) -> Tensor:
+        """Map (n, t, width) to the same shape.
+
+        Args:
+            x: the tokens.
+            rotation: angles of their positions, (2, t, head_dim / 2); None where positions are told otherwise.
+            cached: keys and values of all positions, (n, heads, context, head_dim) each, known before `start`; those of
+                the tokens are written there.
+            start: position of the first token.
+        """
+        n, t, width = x.shape
+        q, k, v = self.qkv(x).view(n, t, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        if self.qk_norm:
+            q, k = (F.rms_norm(each, each.shape[-1:]) for each in (q, k))
+        if rotation is not None:
+            q, k = rotated(q, rotation), rotated(k, rotation)
+        if cached is not None:
+            for buffer, new in zip(cached, (k, v), strict=True):
+                buffer[:, :, start : start + t] = new
+            k, v = (buffer[:, :, : start + t] for buffer in cached)
+        seen = self._look(q, k, v, start)
+        return F.dropout(self.out(seen.transpose(1, 2).reshape(n, t, width)), self.dropout, self.training)
+
+    def _look(self, q: Tensor, k: Tensor, v: Tensor, start: int) -> Tensor:
+        """Return the values seen, (n, heads, t, head_dim); no token sees a later one."""
+        t, dropout = q.shape[2], self.dropout if self.training else 0.0
+        if q.device.type == "cpu" and q.dtype == torch.bfloat16:
+            # The fused kernel's backward in bf16 takes eight times as long on a CPU as in fp32.
+            looks = q @ k.transpose(2, 3) / math.sqrt(q.shape[3])
+            ahead = torch.ones(t, k.shape[2], dtype=torch.bool, device=q.device).triu(start + 1)
+            looks = looks.masked_fill(ahead, -torch.inf).softmax(dim=-1).to(v.dtype)
+            return F.dropout(looks, dropout) @ v
+        if t == 1:
+            return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        if start == 0:
+            return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        ahead = torch.ones(t, k.shape[2], dtype=torch.bool, device=q.device).triu(start + 1)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=~ahead, dropout_p=dropout)
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with a GELU between them, or three with a gate (SwiGLU; Shazeer 2020, arXiv:2002.05202).
+
+    Example:
+        >>> FeedForward(8, kind="swiglu")(torch.zeros(3, 5, 8)).shape
+        torch.Size([3, 5, 8])
+    """
+
+    def __init__(self, width: int, *, kind: Mlp, bias: bool = True, dropout: float = 0.0) -> None:
+        super().__init__()
+        # A gate is a third matrix; two thirds of the size make up for it.
+        hidden = 4 * width if kind == "gelu" else -(-8 * width // 3 // 8) * 8
+        self.kind, self.dropout = kind, dropout
+        self.first = nn.Linear(width, hidden if kind == "gelu" else 2 * hidden, bias=bias)
+        self.out = nn.Linear(hidden, width, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (…, width) to the same shape."""
+        h = self.first(x)
+        if self.kind == "gelu":
+            h = F.gelu(h, approximate="tanh")
+        else:
+            gate, h = h.chunk(2, dim=-1)
+            h = F.silu(gate) * h
+        return F.dropout(self.out(h), self.dropout, self.training)
+
+
+class Block(nn.Module):
+    """Attention, then a feed-forward layer, each normalised before and beside the identity (pre-norm)."""
+
+    def __init__(
+        self, width: int, *, heads: int, mlp: Mlp, norm: Norm, qk_norm: bool, bias: bool, dropout: float
+    ) -> None:
+        super().__init__()
+        self.before_attention, self.before_mlp = (normalisation(norm, width, bias) for _ in range(2))
+        self.attention = Attention(width, heads=heads, bias=bias, qk_norm=qk_norm, dropout=dropout)
+        self.mlp = FeedForward(width, kind=mlp, bias=bias, dropout=dropout)
+
+    def forward(
+        self, x: Tensor, rotation: Tensor | None, cached: tuple[Tensor, Tensor] | None = None, start: int = 0
+    ) -> Tensor:
+        """Map (n, t, width) to the same shape; see `Attention`."""
+        x = x + self.attention(self.before_attention(x), rotation, cached, start)
+        return x + self.mlp(self.before_mlp(x))  # type: ignore[no-any-return]
+
+
+def normalisation(kind: Norm, width: int, bias: bool) -> nn.Module:
+    """Return layer normalisation, or RMS normalisation (Zhang & Sennrich 2019, arXiv:1910.07467)."""
+    return nn.LayerNorm(width, bias=bias) if kind == "layer" else nn.RMSNorm(width)
+
+
+class Transformer(nn.Module):
+    """Token indices to the logits of each next token; embedding and output share their weights.
+
+    Args:
+        vocabulary: number of tokens.
+        context: most tokens that are looked back on.
+        width: coordinates of a token.
+        layers: blocks.
+        heads: of the attention; they divide the width.
+        positions: learned vectors, or rotations of queries and keys.
+        mlp: GELU, or SwiGLU of the same size.
+        norm: layer or RMS normalisation.
+        qk_norm: normalise queries and keys.
+        bias: whether linear layers and layer normalisation have one.
+        dropout: share left out in training.
+
+    Example:
+        >>> net = Transformer(5, context=8, width=16, layers=2, heads=2, positions="rotary", mlp="swiglu", norm="rms")
+        >>> net(torch.tensor([[0, 3, 1]])).shape
+        torch.Size([1, 3, 5])
+    """
+
+    rotation: Tensor | None
+
+    def __init__(
+        self,
+        vocabulary: int,
+        *,
+        context: int,
+        width: int,
+        layers: int,
+        heads: int,
+        positions: Positions = "learned",
+        mlp: Mlp = "gelu",
+        norm: Norm = "layer",
+        qk_norm: bool = False,
+        bias: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.context, self.heads, self.dropout = context, heads, dropout
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.positions = nn.Embedding(context, width) if positions == "learned" else None
+        rotation = rotations(context, width // heads) if positions == "rotary" else None
+        self.register_buffer("rotation", rotation, persistent=False)
+        self.blocks = nn.ModuleList(
+            Block(width, heads=heads, mlp=mlp, norm=norm, qk_norm=qk_norm, bias=bias, dropout=dropout)
+            for _ in range(layers)
+        )
+        self.norm = normalisation(norm, width, bias)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Draw weights as GPT-2 does: deviation 0.02, and less for layers whose outputs add up."""
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 2:
+                scale = math.sqrt(2 * len(self.blocks)) if name.endswith("out.weight") else 1.0
+                nn.init.normal_(parameter, std=0.02 / scale)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+
+    def forward(self, ids: Tensor, cache: Cache | None = None, start: int = 0) -> Tensor:
+        """Map tokens (n, t) to logits (n, t, vocabulary).
+
+        Args:
+            ids: the tokens.
+            cache: of the tokens before `start`; these ones are added to it.
+            start: position of the first token; start + t may not exceed the context.
+        """
+        return F.linear(self.features(ids, cache, start), self.embedding.weight)
+
+    def last(self, ids: Tensor, cache: Cache | None = None, start: int = 0) -> Tensor:
+        """Return the logits of the token after the last one, (n, vocabulary)."""
+        return F.linear(self.features(ids, cache, start)[:, -1], self.embedding.weight)
+
+    def features(self, ids: Tensor, cache: Cache | None = None, start: int = 0) -> Tensor:
+        """Map tokens (n, t) to what the logits are a linear function of, (n, t, width)."""
+        places = slice(start, start + ids.shape[1])
+        x = self.embedding(ids)
+        if self.positions is not None:
+            x = x + self.positions.weight[places]
+        x = F.dropout(x, self.dropout, self.training)
+        rotation = None if self.rotation is None else self.rotation[:, places]
+        for number, block in enumerate(self.blocks):
+            x = block(x, rotation, cache and (cache.keys[number], cache.values[number]), start)
+        return self.norm(x)  # type: ignore[no-any-return]
+
+    def cache(self, n: int) -> Cache:
+        """Return empty buffers for n texts."""
+        weight = self.embedding.weight
+        shape = (n, self.heads, self.context, weight.shape[1] // self.heads)
+        keys, values = ([weight.new_empty(shape) for _ in self.blocks] for _ in range(2))
+        return Cache(keys, values)
