@@ -115,6 +115,59 @@ class FabricatedSource(BaseModel):
     seed: int = Field(0, ge=0, description="Same seed, same images.")
 
 
+class PydocSource(BaseModel):
+    """English prose about Python, from the topics of its own help: some 80 documents, 465,000 characters.
+
+    Example:
+        >>> from simulacra.data.config import PydocSource
+        >>> PydocSource().type
+        'pydoc'
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["pydoc"] = Field("pydoc", description="Tells this source from the others.")
+
+
+class TinyShakespeareSource(BaseModel):
+    """A million characters of Shakespeare's plays, in one file.
+
+    Example:
+        >>> from simulacra.data.config import TinyShakespeareSource
+        >>> TinyShakespeareSource(path="input.txt").download
+        True
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["tinyshakespeare"] = Field("tinyshakespeare", description="Tells this source from the others.")
+    path: UserPath = Field(Path("data/01_raw/tinyshakespeare.txt"), description="The file, where it is there.")
+    download_to: UserPath = Field(Path("data/01_raw/downloads"), description="Where the file is put when it is not.")
+    download: bool = Field(True, description="Whether the file may be downloaded at all, 1.1 MB.")
+
+
+class TextFilesSource(BaseModel):
+    """The user's own texts, in one UTF-8 file or a folder of them.
+
+    Example:
+        >>> from simulacra.data.config import TextFilesSource
+        >>> TextFilesSource(path="letters").pattern
+        '*.txt'
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["text_files"] = Field("text_files", description="Tells this source from the others.")
+    path: UserPath = Field(description="File, or folder whose files are read, those of inner folders too.")
+    pattern: str = Field("*.txt", min_length=1, description="Which files of a folder are read.")
+    separator: str = Field("", description="What stands between two documents of one file; empty: a file is one.")
+    errors: Literal["strict", "replace"] = Field(
+        "strict", description="Bytes that are no UTF-8 are refused, or replaced by U+FFFD and counted."
+    )
+
+
+TextSource = Annotated[PydocSource | TinyShakespeareSource | TextFilesSource, Field(discriminator="type")]
+
 Source = Annotated[MnistSource | FashionMnistSource | ImageFolderSource | FabricatedSource, Field(discriminator="type")]
 
 
