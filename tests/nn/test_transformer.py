@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from simulacra.nn.transformer import FeedForward, Transformer, rotated, rotations
+from simulacra.nn.transformer import FeedForward, Transformer, dropped, rotated, rotations
+from simulacra.training.noise import Noise
 from simulacra.training.seeding import seeded
 
 VARIANTS: list[dict[str, Any]] = [
@@ -88,15 +89,24 @@ def test_rotations_tell_distances_only() -> None:
 
 
 @pytest.mark.parametrize("options", VARIANTS)
-def test_bf16_answers_alike_and_dropout_is_of_training_only(options: dict[str, Any]) -> None:
-    net, ids = network(**options, dropout=0.5), tokens(4, 12)
+def test_bf16_answers_alike(options: dict[str, Any]) -> None:
+    net, ids = network(**options), tokens(4, 12)
     with torch.no_grad():
         plain = net(ids)
         with torch.autocast("cpu", torch.bfloat16):
             quick = net(ids)
         assert ((quick - plain).std() / plain.std()).item() < 0.05
-        assert torch.equal(net(ids), plain)
-        assert not torch.equal(net.train()(ids), plain)
+
+
+def test_dropout_is_decided_by_the_noise_it_is_given() -> None:
+    net, ids = network(dropout=0.5), tokens(4, 12)
+    with torch.no_grad():
+        plain, first, again, other = (net(ids, noise=noise) for noise in (None, Noise(0), Noise(0), Noise(1)))
+    assert torch.equal(net.train()(ids), plain) and torch.equal(first, again)
+    assert not torch.equal(first, plain) and not torch.equal(first, other)
+    x = torch.ones(1000, 100)
+    half = dropped(x, 0.5, Noise(0))
+    assert half.mean().item() == pytest.approx(1, abs=0.01) and set(half.unique().tolist()) == {0, 2}
 
 
 def test_a_gate_costs_no_more_than_what_it_replaces() -> None:

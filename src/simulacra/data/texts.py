@@ -146,7 +146,7 @@ def _parts(path: Path, file: BinaryIO, errors: str, remarks: dict[str, int]) -> 
             )
         text = held + _decode(decoder, part, path, read, errors, remarks, final=len(part) < PART)
         read += len(part)
-        # A \\r at the end may be half of a line end.
+        # A carriage return at the end may be half of a line end.
         held = "\r" if text.endswith("\r") else ""
         yield _with_line_ends(text[: len(text) - len(held)], remarks).removeprefix("\ufeff" if read <= PART else "")
     if held:

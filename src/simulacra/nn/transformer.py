@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,23 @@ class Cache(NamedTuple):
 
     keys: Sequence[Tensor]
     values: Sequence[Tensor]
+
+
+class Uniform(Protocol):
+    """Where dropout takes its random numbers from, so that a training step is a function of seed and step."""
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Return numbers in [0, 1)."""
+
+
+def dropped(x: Tensor, share: float, noise: Uniform | None) -> Tensor:
+    """Return x with a share of its entries set to 0 and the others larger by as much; without noise, x itself.
+
+    Source: Srivastava et al. (2014).
+    """
+    if noise is None or not share:
+        return x
+    return x * ((noise.uniform(*x.shape) >= share) / (1 - share)).to(x.dtype)
 
 
 def rotations(context: int, dim: int, base: float = 10_000.0) -> Tensor:
@@ -71,6 +88,7 @@ class Attention(nn.Module):
         rotation: Tensor | None = None,
         cached: tuple[Tensor, Tensor] | None = None,
         start: int = 0,
+        noise: Uniform | None = None,
     ) -> Tensor:
         """Map (n, t, width) to the same shape.
 
@@ -80,6 +98,7 @@ class Attention(nn.Module):
             cached: keys and values of all positions, (n, heads, context, head_dim) each, known before `start`; those of
                 the tokens are written there.
             start: position of the first token.
+            noise: for dropout; None for none.
         """
         n, t, width = x.shape
         q, k, v = self.qkv(x).view(n, t, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
@@ -91,24 +110,21 @@ class Attention(nn.Module):
             for buffer, new in zip(cached, (k, v), strict=True):
                 buffer[:, :, start : start + t] = new
             k, v = (buffer[:, :, : start + t] for buffer in cached)
-        seen = self._look(q, k, v, start)
-        return F.dropout(self.out(seen.transpose(1, 2).reshape(n, t, width)), self.dropout, self.training)
+        seen = self._look(q, k, v, start, noise)
+        return dropped(self.out(seen.transpose(1, 2).reshape(n, t, width)), self.dropout, noise)
 
-    def _look(self, q: Tensor, k: Tensor, v: Tensor, start: int) -> Tensor:
+    def _look(self, q: Tensor, k: Tensor, v: Tensor, start: int, noise: Uniform | None) -> Tensor:
         """Return the values seen, (n, heads, t, head_dim); no token sees a later one."""
-        t, dropout = q.shape[2], self.dropout if self.training else 0.0
-        if q.device.type == "cpu" and q.dtype == torch.bfloat16:
+        t = q.shape[2]
+        ahead = torch.ones(t, k.shape[2], dtype=torch.bool, device=q.device).triu(start + 1) if t > 1 else None
+        if (q.device.type == "cpu" and q.dtype == torch.bfloat16) or (noise and self.dropout):
             # The fused kernel's backward in bf16 takes eight times as long on a CPU as in fp32.
             looks = q @ k.transpose(2, 3) / math.sqrt(q.shape[3])
-            ahead = torch.ones(t, k.shape[2], dtype=torch.bool, device=q.device).triu(start + 1)
-            looks = looks.masked_fill(ahead, -torch.inf).softmax(dim=-1).to(v.dtype)
-            return F.dropout(looks, dropout) @ v
-        if t == 1:
-            return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-        if start == 0:
-            return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
-        ahead = torch.ones(t, k.shape[2], dtype=torch.bool, device=q.device).triu(start + 1)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=~ahead, dropout_p=dropout)
+            looks = looks if ahead is None else looks.masked_fill(ahead, -torch.inf)
+            return dropped(looks.softmax(dim=-1).to(v.dtype), self.dropout, noise) @ v
+        if start == 0 and t > 1:
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=None if ahead is None else ~ahead)
 
 
 class FeedForward(nn.Module):
@@ -127,15 +143,15 @@ class FeedForward(nn.Module):
         self.first = nn.Linear(width, hidden if kind == "gelu" else 2 * hidden, bias=bias)
         self.out = nn.Linear(hidden, width, bias=bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (…, width) to the same shape."""
+    def forward(self, x: Tensor, noise: Uniform | None = None) -> Tensor:
+        """Map (…, width) to the same shape; without noise nothing is left out."""
         h = self.first(x)
         if self.kind == "gelu":
             h = F.gelu(h, approximate="tanh")
         else:
             gate, h = h.chunk(2, dim=-1)
             h = F.silu(gate) * h
-        return F.dropout(self.out(h), self.dropout, self.training)
+        return dropped(self.out(h), self.dropout, noise)
 
 
 class Block(nn.Module):
@@ -150,11 +166,16 @@ class Block(nn.Module):
         self.mlp = FeedForward(width, kind=mlp, bias=bias, dropout=dropout)
 
     def forward(
-        self, x: Tensor, rotation: Tensor | None, cached: tuple[Tensor, Tensor] | None = None, start: int = 0
+        self,
+        x: Tensor,
+        rotation: Tensor | None,
+        cached: tuple[Tensor, Tensor] | None = None,
+        start: int = 0,
+        noise: Uniform | None = None,
     ) -> Tensor:
         """Map (n, t, width) to the same shape; see `Attention`."""
-        x = x + self.attention(self.before_attention(x), rotation, cached, start)
-        return x + self.mlp(self.before_mlp(x))  # type: ignore[no-any-return]
+        x = x + self.attention(self.before_attention(x), rotation, cached, start, noise)
+        return x + self.mlp(self.before_mlp(x), noise)  # type: ignore[no-any-return]
 
 
 def normalisation(kind: Norm, width: int, bias: bool) -> nn.Module:
@@ -223,30 +244,31 @@ class Transformer(nn.Module):
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
 
-    def forward(self, ids: Tensor, cache: Cache | None = None, start: int = 0) -> Tensor:
+    def forward(self, ids: Tensor, cache: Cache | None = None, start: int = 0, noise: Uniform | None = None) -> Tensor:
         """Map tokens (n, t) to logits (n, t, vocabulary).
 
         Args:
             ids: the tokens.
             cache: of the tokens before `start`; these ones are added to it.
             start: position of the first token; start + t may not exceed the context.
+            noise: for dropout; None for none.
         """
-        return F.linear(self.features(ids, cache, start), self.embedding.weight)
+        return F.linear(self.features(ids, cache, start, noise), self.embedding.weight)
 
     def last(self, ids: Tensor, cache: Cache | None = None, start: int = 0) -> Tensor:
         """Return the logits of the token after the last one, (n, vocabulary)."""
         return F.linear(self.features(ids, cache, start)[:, -1], self.embedding.weight)
 
-    def features(self, ids: Tensor, cache: Cache | None = None, start: int = 0) -> Tensor:
+    def features(self, ids: Tensor, cache: Cache | None = None, start: int = 0, noise: Uniform | None = None) -> Tensor:
         """Map tokens (n, t) to what the logits are a linear function of, (n, t, width)."""
         places = slice(start, start + ids.shape[1])
         x = self.embedding(ids)
         if self.positions is not None:
             x = x + self.positions.weight[places]
-        x = F.dropout(x, self.dropout, self.training)
+        x = dropped(x, self.dropout, noise)
         rotation = None if self.rotation is None else self.rotation[:, places]
         for number, block in enumerate(self.blocks):
-            x = block(x, rotation, cache and (cache.keys[number], cache.values[number]), start)
+            x = block(x, rotation, cache and (cache.keys[number], cache.values[number]), start, noise)
         return self.norm(x)  # type: ignore[no-any-return]
 
     def cache(self, n: int) -> Cache:
