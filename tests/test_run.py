@@ -280,7 +280,7 @@ TOY = '''"""A family for a test: it remembers the mean image."""
 import numpy as np
 
 from simulacra.data.image_set import ImageSet
-from simulacra.models.base import GenerativeModel, ModelConfig
+from simulacra.models.base import ImageModel, ModelConfig
 from simulacra.training.history import History
 from pydantic import Field
 
@@ -291,7 +291,7 @@ class ToyConfig(ModelConfig):
     noise: float = Field(1.0, ge=0, description="grey levels of noise")
 
 
-class Toy(GenerativeModel):
+class Toy(ImageModel):
     """Mean image and noise."""
 
     name = "toy"

@@ -14,7 +14,7 @@ from simulacra.data.image_set import ImageSet
 from simulacra.errors import SimulacraError
 from simulacra.experiments import expand, parse_experiments
 from simulacra.models import FAMILIES, family_class
-from simulacra.models.base import GenerativeModel
+from simulacra.models.base import ImageModel
 from simulacra.models.density import DensityModel
 from simulacra.models.neural import NeuralModel
 from simulacra.training.config import TrainingConfig
@@ -37,7 +37,7 @@ def small(family: str) -> dict[str, Any]:
     return dict(merged[family]["model"])
 
 
-def fitted(family: str, data: ImageSet, seed: int = 0) -> GenerativeModel:
+def fitted(family: str, data: ImageSet, seed: int = 0) -> ImageModel:
     cls = family_class(family)
     model = cls(cls.Config.model_validate(small(family)))
     model.fit(data, validation=data, training=BUDGET, seed=seed)
@@ -50,7 +50,7 @@ def family(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def model(family: str) -> GenerativeModel:
+def model(family: str) -> ImageModel:
     return fitted(family, LABELLED)
 
 
@@ -90,12 +90,12 @@ def test_samples_have_the_shape_and_classes_of_the_data(family: str, data: Image
     assert model.sample(0, seed=0).images.shape == (0, *data.shape)
 
 
-def test_same_seed_same_bytes(model: GenerativeModel) -> None:
+def test_same_seed_same_bytes(model: ImageModel) -> None:
     first, second, other = (model.sample(20, seed=seed) for seed in (3, 3, 4))
     assert first.fingerprint() == second.fingerprint() != other.fingerprint()
 
 
-def test_same_seed_same_fit(family: str, model: GenerativeModel) -> None:
+def test_same_seed_same_fit(family: str, model: ImageModel) -> None:
     torch.manual_seed(99)
     again, other = fitted(family, LABELLED, seed=0), fitted(family, LABELLED, seed=1)
     assert again.sample(5, seed=0).fingerprint() == model.sample(5, seed=0).fingerprint()
@@ -105,7 +105,7 @@ def test_same_seed_same_fit(family: str, model: GenerativeModel) -> None:
     assert same_samples == (other.fingerprint() == model.fingerprint())
 
 
-def test_sampling_does_not_touch_the_global_generators(model: GenerativeModel) -> None:
+def test_sampling_does_not_touch_the_global_generators(model: ImageModel) -> None:
     torch.manual_seed(1)
     np.random.seed(1)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
@@ -113,7 +113,7 @@ def test_sampling_does_not_touch_the_global_generators(model: GenerativeModel) -
     assert torch.equal(torch.get_rng_state(), before[0]) and (np.random.get_state()[1] == before[1]).all()
 
 
-def test_samples_by_class(model: GenerativeModel) -> None:
+def test_samples_by_class(model: ImageModel) -> None:
     if not model.conditional:
         with pytest.raises(SimulacraError, match="without classes"):
             model.sample(2, condition=0, seed=0)
@@ -130,7 +130,7 @@ def test_samples_by_class(model: GenerativeModel) -> None:
         model.sample(1, condition=3, seed=0)
 
 
-def test_saved_and_loaded_is_the_same_model(model: GenerativeModel, tmp_path: Path) -> None:
+def test_saved_and_loaded_is_the_same_model(model: ImageModel, tmp_path: Path) -> None:
     model.save(tmp_path)
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
     loaded = type(model).load(tmp_path)
@@ -142,7 +142,7 @@ def test_saved_and_loaded_is_the_same_model(model: GenerativeModel, tmp_path: Pa
             assert (getattr(loaded, method)(LABELLED.images) == getattr(model, method)(LABELLED.images)).all()
 
 
-def test_likelihood_is_finite_one_number_an_image_and_said_in_words(model: GenerativeModel) -> None:
+def test_likelihood_is_finite_one_number_an_image_and_said_in_words(model: ImageModel) -> None:
     methods = [method for method in ("log_prob", "elbo") if hasattr(model, method)]
     assert len(methods) <= 1, "exact or bound, never both under one family"
     assert bool(methods) == bool(model.likelihood)
@@ -158,7 +158,7 @@ def test_likelihood_is_finite_one_number_an_image_and_said_in_words(model: Gener
         assert nats.mean() > getattr(model, method)(noise).mean()
 
 
-def test_importance_samples_average_likelihoods_rather_than_their_logarithms(model: GenerativeModel) -> None:
+def test_importance_samples_average_likelihoods_rather_than_their_logarithms(model: ImageModel) -> None:
     if isinstance(model, DensityModel):
         few = LABELLED.images[:9]
         draws = [model.log_likelihoods(few, Noise(4, draw)) for draw in range(3 if model.likelihood.random else 1)]
@@ -167,7 +167,7 @@ def test_importance_samples_average_likelihoods_rather_than_their_logarithms(mod
         assert model.joint(few, seed=4, importance_samples=3) == pytest.approx(expected)
 
 
-def test_classes_are_told_by_bayes_rule(model: GenerativeModel) -> None:
+def test_classes_are_told_by_bayes_rule(model: ImageModel) -> None:
     if not isinstance(model, DensityModel):
         return
     if model.conditional:
@@ -184,7 +184,7 @@ def test_the_graph_knows_which_families_have_codes(family: str) -> None:
     assert FAMILIES[family].latent == hasattr(cls, "encode") == hasattr(cls, "decode")
 
 
-def test_codes_decode_to_images(model: GenerativeModel) -> None:
+def test_codes_decode_to_images(model: ImageModel) -> None:
     if hasattr(model, "encode"):
         codes = model.encode(LABELLED)
         condition = LABELLED.labels if model.conditional else None
@@ -196,7 +196,7 @@ def test_the_graph_knows_which_families_can_be_filmed(family: str) -> None:
     assert FAMILIES[family].denoises == films
 
 
-def test_other_sampling_options_make_another_view_of_the_same_model(model: GenerativeModel) -> None:
+def test_other_sampling_options_make_another_view_of_the_same_model(model: ImageModel) -> None:
     own = {option: getattr(model.config, field) for option, field in model.sampling_options.items()}
     before = model.sample(6, seed=0).fingerprint()
     twin = model.asked(own)

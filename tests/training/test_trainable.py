@@ -91,5 +91,5 @@ def test_rates_are_multiples_of_the_training_s() -> None:
 
 def test_moments_decay_as_each_update_says() -> None:
     state = TrainingState(Pair(betas=(0.0, 0.9)), BUDGET)
-    betas = {name: optimizer.param_groups[0]["betas"] for name, optimizer in state.optimizers.items()}
+    betas = {name: optimizer.param_groups[0]["betas"] for name, (optimizer,) in state.optimizers.items()}
     assert betas == {"often": (0.9, 0.999), "seldom": (0.0, 0.9)}

@@ -11,14 +11,14 @@ from simulacra.augmentation.config import AugmentationConfig
 from simulacra.augmentation.statistics import paired_bootstrap, verdict
 from simulacra.data.image_set import ImageSet, join
 from simulacra.data.split import class_counts
-from simulacra.models.base import GenerativeModel
+from simulacra.models.base import ImageModel
 from simulacra.training.config import TrainingConfig
 
 Synthesise = Callable[[ImageSet, NDArray[np.int64], int], ImageSet]
 """Given the scarce real set, the classes wanted (one a sample) and a seed: labelled synthetic images."""
 
 
-def synthesiser(model: GenerativeModel, training: TrainingConfig, config: AugmentationConfig) -> Synthesise:
+def synthesiser(model: ImageModel, training: TrainingConfig, config: AugmentationConfig) -> Synthesise:
     """Return how a family makes the synthetic images of a trial.
 
     By default it is fitted anew on each seed's scarce set, so that nothing that the classifier may not see reaches it

@@ -1,5 +1,6 @@
 """The container in which texts travel from ingest to report; they may be larger than memory."""
 
+import codecs
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -109,6 +110,14 @@ class TextSet:
         for row, (start, end) in enumerate(self.spans):
             for place in range(start, end, PART):
                 yield row, self.content[place : min(place + PART, end)]
+
+    def pieces(self) -> Iterator[tuple[int, str]]:
+        """Yield every document as text in pieces of about `PART` characters at most, each with the document's row."""
+        last, decoder = -1, codecs.getincrementaldecoder("utf-8")()
+        for row, part in self.parts():
+            if row != last:
+                last, decoder = row, codecs.getincrementaldecoder("utf-8")()
+            yield row, decoder.decode(part)
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> "TextSet":
         """Return the given documents as a set of their own, which reads the same bytes."""

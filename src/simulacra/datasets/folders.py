@@ -32,15 +32,15 @@ class _FolderDataset(SealedDataset[T]):
         data.save(path)
 
 
-class ModelDataset(_FolderDataset["GenerativeModel"]):
+class ModelDataset(_FolderDataset["GenerativeModel[Any]"]):
     """A fitted model of any family; `model.json` says which."""
 
-    def _read(self, path: Path) -> "GenerativeModel":
+    def _read(self, path: Path) -> "GenerativeModel[Any]":
         from simulacra.models import family_class
 
         return family_class(json.loads((path / "model.json").read_text())["family"]).load(path)
 
-    def _need(self, data: "GenerativeModel") -> int:
+    def _need(self, data: "GenerativeModel[Any]") -> int:
         return sum(array.nbytes for array in data.tensors().values())
 
 

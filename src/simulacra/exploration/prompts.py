@@ -11,7 +11,7 @@ from simulacra.data.captions import SIDES, TOLD, UNSAID, Captions
 from simulacra.data.image_set import ImageSet
 from simulacra.exploration.panels import Panel
 from simulacra.metrics.prompts import prompt_fidelity
-from simulacra.models.base import GenerativeModel, Prompt
+from simulacra.models.base import ImageModel, Prompt
 
 Integers = NDArray[np.int64]
 Classify = Callable[[NDArray[np.uint8]], Integers]
@@ -30,7 +30,7 @@ class Tried(NamedTuple):
     panel: Panel
 
 
-def try_prompts(model: GenerativeModel, captions: Captions, classify: Classify, *, seed: int) -> Tried:
+def try_prompts(model: ImageModel, captions: Captions, classify: Classify, *, seed: int) -> Tried:
     """Return how faithful a model is to prompts, and pictures of some.
 
     Every prompt names a class, all equally often, and is silent about each attribute or says one of its three words,
@@ -56,7 +56,7 @@ def _drawn_sides(captions: Captions, rng: np.random.Generator) -> Integers:
     return np.where(captions.told, rng.integers(0, SIDES, (MEASURED, len(TOLD))), UNSAID)
 
 
-def _asked_for(model: GenerativeModel, captions: Captions, labels: Integers, said: Integers, seed: int) -> ImageSet:
+def _asked_for(model: ImageModel, captions: Captions, labels: Integers, said: Integers, seed: int) -> ImageSet:
     """Draw one image a caption, which the model is asked for in words."""
     prompts = [
         Prompt(captions.text(captions.index(int(label), sides.tolist())))
@@ -73,7 +73,7 @@ def _metrics(fidelity: dict[str, Any]) -> dict[str, float]:
     return values | {f"prompt_spearman.{name}": value for name, value in fidelity["spearman"].items()}
 
 
-def _panel(model: GenerativeModel, captions: Captions, seed: int) -> Panel:
+def _panel(model: ImageModel, captions: Captions, seed: int) -> Panel:
     """Return pictures of a few classes, all words the lowest and then all the highest."""
     classes = dict.fromkeys((2 * turn + 1) * captions.n_classes // (2 * SHOWN_CLASSES) for turn in range(SHOWN_CLASSES))
     told = np.array(captions.told)

@@ -5,7 +5,7 @@ are of the text alone, so that models with different tokenizers compare.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -85,6 +85,19 @@ class Perplexity:
             "bytes": self.n_bytes,
             "characters": self.characters,
         }
+
+
+def together(parts: Sequence[Perplexity]) -> Perplexity:
+    """Return the perplexity of several texts under the same conditions as one.
+
+    Raises:
+        SimulacraError: where there are none, or their conditions differ.
+    """
+    conditions = {(part.context, part.stride) for part in parts}
+    if len(conditions) != 1:
+        raise SimulacraError(f"perplexities can be put together of one context and stride, got {sorted(conditions)}")
+    totals = {key: sum(getattr(part, key) for part in parts) for key in ("nats", "tokens", "n_bytes", "characters")}
+    return Perplexity(**totals, context=parts[0].context, stride=parts[0].stride)
 
 
 def windows(n: int, *, context: int, stride: int) -> Iterator[Window]:

@@ -1,7 +1,7 @@
 """Generative families: one file each, named as in FAMILIES."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simulacra.errors import SimulacraError
 
@@ -29,6 +29,7 @@ FAMILIES: dict[str, Family] = {
     "flow": Family("NormalizingFlow", frozenset({"image"}), latent=True),
     "gan": Family("GAN", frozenset({"image"})),
     "gmm": Family("GaussianMixture", frozenset({"image"})),
+    "gpt": Family("GPT", frozenset({"text"})),
     "naive_bayes": Family("NaiveBayes", frozenset({"image"})),
     "pixelcnn": Family("PixelCNN", frozenset({"image"})),
     "vae": Family("VAE", frozenset({"image"}), latent=True),
@@ -38,7 +39,7 @@ ASKED_OF_ALL = ("n", "classes", "seed")
 """Keys of the block `sampling` that every family has."""
 
 
-def family_class(name: str) -> "type[GenerativeModel]":
+def family_class(name: str) -> "type[GenerativeModel[Any]]":
     """Return the class of a family; its module, and torch with it, is imported only now.
 
     Raises:
@@ -46,5 +47,5 @@ def family_class(name: str) -> "type[GenerativeModel]":
     """
     if name not in FAMILIES:
         raise SimulacraError(f"unknown family {name!r}; there are {', '.join(sorted(FAMILIES))}")
-    loaded: type[GenerativeModel] = getattr(import_module(f"{__name__}.{name}"), FAMILIES[name].class_name)
+    loaded: type[GenerativeModel[Any]] = getattr(import_module(f"{__name__}.{name}"), FAMILIES[name].class_name)
     return loaded

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from simulacra.data.image_set import ImageSet
 from simulacra.models.base import Condition, ModelConfig
 from simulacra.models.mixture import Mixture, fit_mixture
-from simulacra.models.neural import NeuralModel
+from simulacra.models.neural import NeuralImageModel
 from simulacra.nn.convolution import Decoder, Encoder
 from simulacra.nn.flows import VectorFlow, initialise
 from simulacra.training import checkpoint, distributed, loop
@@ -213,7 +213,7 @@ class FlowPrior(Trainable):
         return sum(parameter.numel() for parameter in self.parameters())
 
 
-class Autoencoder(NeuralModel):
+class Autoencoder(NeuralImageModel):
     """Convolutional autoencoder; what it samples is decoded from a density fitted to the codes of the training images.
 
     Encoder and decoder know nothing of classes; a conditional model has a density of codes a class.

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,11 +37,19 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class GenerativeModel(ABC):
-    """A family: what it is given by `fit`, it can `sample`, `save` and `load`.
+class Fingerprinted(Protocol):
+    """Data that can be told from others."""
 
-    Families with a likelihood are `DensityModel`s: an exact one defines `log_prob(images)`, one with a bound
-    `elbo(images)`; either returns nats per image of 8-bit pixels. A bound is never called log_prob.
+    def fingerprint(self) -> str:
+        """Return the sha256 of the data."""
+
+
+D = TypeVar("D", bound=Fingerprinted)
+"""What a family is fitted to."""
+
+
+class GenerativeModel(ABC, Generic[D]):
+    """A family: what it is given by `fit`, it can sample, `save` and `load`.
 
     Args:
         config: the family's hyper-parameters.
@@ -56,27 +64,20 @@ class GenerativeModel(ABC):
 
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
-        self.shape: tuple[int, int, int] = (0, 0, 0)
-        self.class_names: tuple[str, ...] = ()
-        self.class_frequencies: NDArray[np.float64] = np.ones(0)
         self.train_sha256 = ""
 
     @abstractmethod
     def fit(
         self,
-        train: ImageSet,
+        train: D,
         *,
-        validation: ImageSet | None = None,
+        validation: D | None = None,
         training: TrainingConfig,
         seed: int = 0,
         checkpoints: Path | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> History:
-        """Fit to the training images and return the curves; families in closed form use only `train` and `seed`."""
-
-    @abstractmethod
-    def sample(self, n: int, *, condition: Condition = None, seed: int) -> ImageSet:
-        """Draw n images; the same seed gives the same bytes. Labelled when the family is class-conditional."""
+        """Fit to the training data and return the curves; families in closed form use only `train` and `seed`."""
 
     @abstractmethod
     def tensors(self) -> dict[str, NDArray[Any]]:
@@ -84,7 +85,11 @@ class GenerativeModel(ABC):
 
     @abstractmethod
     def restore(self, tensors: dict[str, NDArray[Any]]) -> None:
-        """Take back what `tensors` returned; `shape` and `class_names` are set already."""
+        """Take back what `tensors` returned; all that `facts` told is known already."""
+
+    def remember(self, train: D) -> None:
+        """Note what the family knows of its training data by looking at them; every `fit` begins with it."""
+        self.train_sha256 = train.fingerprint()
 
     @classmethod
     def reconfigured(cls, config: ModelConfig, options: Mapping[str, Any]) -> ModelConfig:
@@ -117,6 +122,67 @@ class GenerativeModel(ABC):
         twin.config = self.reconfigured(self.config, options)
         return twin
 
+    def n_parameters(self) -> int:
+        """Count the learnt numbers."""
+        return sum(array.size for array in self.tensors().values())
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of everything learnt, hexadecimal."""
+        digest = hashlib.sha256()
+        for key, array in sorted(self.tensors().items()):
+            digest.update(f"{key} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    def facts(self) -> dict[str, Any]:
+        """Return what must be known of the model beside its tensors, fit for JSON."""
+        return {"family": self.name, "config": self.config.model_dump(mode="json"), "train_sha256": self.train_sha256}
+
+    def recall(self, facts: Mapping[str, Any]) -> None:
+        """Take back what `facts` returned; the configuration is there already."""
+        self.train_sha256 = facts["train_sha256"]
+
+    def save(self, folder: Path) -> None:
+        """Write `model.json` and `tensors.safetensors` into an existing folder."""
+        from safetensors.numpy import save_file
+
+        (folder / "model.json").write_text(json.dumps(self.facts(), indent=2))
+        save_file(
+            {key: np.ascontiguousarray(value) for key, value in self.tensors().items()}, folder / "tensors.safetensors"
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        from safetensors.numpy import load_file
+
+        facts = json.loads((folder / "model.json").read_text())
+        model = cls(cls.Config.model_validate(facts["config"]))
+        model.recall(facts)
+        model.restore(load_file(folder / "tensors.safetensors"))
+        return model
+
+
+class ImageModel(GenerativeModel[ImageSet]):
+    """A family of images, which it can sample, by class where it is conditional.
+
+    Families with a likelihood are `DensityModel`s: an exact one defines `log_prob(images)`, one with a bound
+    `elbo(images)`; either returns nats per image of 8-bit pixels. A bound is never called log_prob.
+
+    Args:
+        config: the family's hyper-parameters.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.shape: tuple[int, int, int] = (0, 0, 0)
+        self.class_names: tuple[str, ...] = ()
+        self.class_frequencies: NDArray[np.float64] = np.ones(0)
+
+    @abstractmethod
+    def sample(self, n: int, *, condition: Condition = None, seed: int) -> ImageSet:
+        """Draw n images; the same seed gives the same bytes. Labelled when the family is class-conditional."""
+
     @property
     def conditional(self) -> bool:
         """Whether samples can be asked for by class: the configuration says so and the data carried labels."""
@@ -132,53 +198,26 @@ class GenerativeModel(ABC):
         """All captions that prompts may ask for; None for a model that takes no prompts."""
         return None
 
-    def n_parameters(self) -> int:
-        """Count the learnt numbers."""
-        return sum(array.size for array in self.tensors().values())
+    def remember(self, train: ImageSet) -> None:
+        """Note the training data's hash, shape, classes and class frequencies; every `fit` begins with it."""
+        super().remember(train)
+        self.shape, self.class_names = train.shape, train.class_names
+        counts = np.ones(0) if train.labels is None else np.bincount(train.labels, minlength=train.n_classes)
+        self.class_frequencies = counts / max(1, counts.sum())
 
-    def fingerprint(self) -> str:
-        """Return the sha256 of everything learnt, hexadecimal."""
-        digest = hashlib.sha256()
-        for key, array in sorted(self.tensors().items()):
-            digest.update(f"{key} {array.dtype} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
-
-    def save(self, folder: Path) -> None:
-        """Write `model.json` and `tensors.safetensors` into an existing folder."""
-        from safetensors.numpy import save_file
-
-        facts = {
-            "family": self.name,
-            "config": self.config.model_dump(mode="json"),
+    def facts(self) -> dict[str, Any]:
+        """Return hyper-parameters, shape and classes."""
+        return super().facts() | {
             "shape": self.shape,
             "class_names": self.class_names,
             "class_frequencies": self.class_frequencies.tolist(),
-            "train_sha256": self.train_sha256,
         }
-        (folder / "model.json").write_text(json.dumps(facts, indent=2))
-        save_file(
-            {key: np.ascontiguousarray(value) for key, value in self.tensors().items()}, folder / "tensors.safetensors"
-        )
 
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote."""
-        from safetensors.numpy import load_file
-
-        facts = json.loads((folder / "model.json").read_text())
-        model = cls(cls.Config.model_validate(facts["config"]))
-        model.shape, model.class_names = tuple(facts["shape"]), tuple(facts["class_names"])
-        model.class_frequencies = np.array(facts["class_frequencies"])
-        model.train_sha256 = facts["train_sha256"]
-        model.restore(load_file(folder / "tensors.safetensors"))
-        return model
-
-    def remember(self, train: ImageSet) -> None:
-        """Note the training data's hash, shape, classes and class frequencies; every `fit` begins with it."""
-        self.train_sha256, self.shape, self.class_names = train.fingerprint(), train.shape, train.class_names
-        counts = np.ones(0) if train.labels is None else np.bincount(train.labels, minlength=train.n_classes)
-        self.class_frequencies = counts / max(1, counts.sum())
+    def recall(self, facts: Mapping[str, Any]) -> None:
+        """Take back what `facts` returned."""
+        super().recall(facts)
+        self.shape, self.class_names = tuple(facts["shape"]), tuple(facts["class_names"])
+        self.class_frequencies = np.array(facts["class_frequencies"])
 
     def choose_classes(self, n: int, condition: Condition, rng: np.random.Generator) -> NDArray[np.int64]:
         """Turn a condition into one class index a sample.

@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 
 from simulacra.errors import SimulacraError
 from simulacra.metrics.likelihood import Likelihood
-from simulacra.models.base import GenerativeModel
+from simulacra.models.base import ImageModel
 from simulacra.training.noise import Noise
 
 Array = NDArray[np.float64]
 
 
-class DensityModel(GenerativeModel):
+class DensityModel(ImageModel):
     """A family that gives images a probability, exactly or by a bound, the same way for all.
 
     A subclass says by `likelihood` what its nats are of and computes them by `log_likelihoods`. It names `marginal` for

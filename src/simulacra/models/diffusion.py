@@ -23,7 +23,7 @@ from simulacra.diffusion.schedules import Level, noised
 from simulacra.errors import SimulacraError
 from simulacra.metrics.likelihood import Likelihood
 from simulacra.models.base import Condition, ModelConfig, Prompt, prompts_in
-from simulacra.models.neural import NeuralModel
+from simulacra.models.neural import NeuralImageModel
 from simulacra.models.vae import VAE, VAEConfig, VAENetwork
 from simulacra.nn.latents import codes
 from simulacra.nn.residual_mlp import ResidualMLP
@@ -256,7 +256,7 @@ class DiffusionNetwork(Trainable):
         return {"loss": losses.mean()}
 
 
-class Diffusion(NeuralModel):
+class Diffusion(NeuralImageModel):
     """A network that undoes noise, class-conditional by classifier-free guidance.
 
     It has a likelihood, a bound, where it is a DDPM of pixels. In latent space it diffuses the standardised codes of a

@@ -20,7 +20,7 @@ from simulacra.errors import SimulacraError
 from simulacra.metrics.likelihood import Likelihood
 from simulacra.models.base import Condition, ModelConfig
 from simulacra.models.density import DensityModel
-from simulacra.models.neural import NeuralModel
+from simulacra.models.neural import NeuralImageModel
 from simulacra.nn.coupling import Bijection, CheckerboardCouplings, ConvNet, Couplings, Mlp, NetMaker
 from simulacra.nn.flows import (
     ActNorm,
@@ -230,7 +230,7 @@ class FlowNetwork(Trainable):
         return self.flow.inverse(z, self.context(y)).floor().clamp(0, 255).to(torch.uint8)
 
 
-class NormalizingFlow(NeuralModel, DensityModel):
+class NormalizingFlow(NeuralImageModel, DensityModel):
     """RealNVP or Glow, class-conditional by its coupling networks and its prior.
 
     References:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from simulacra.data.image_set import ImageSet
 from simulacra.errors import SimulacraError
 from simulacra.models.base import Condition, ModelConfig
-from simulacra.models.neural import NeuralModel
+from simulacra.models.neural import NeuralImageModel
 from simulacra.nn.adversarial import (
     CLASS_FEATURES,
     DcganFeatures,
@@ -224,7 +224,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-class GAN(NeuralModel):
+class GAN(NeuralImageModel):
     """Generative adversarial network, class-conditional by a projection discriminator; it has no likelihood.
 
     References:
@@ -256,7 +256,7 @@ class GAN(NeuralModel):
         return GANNetwork(self.config, self.shape, len(self.class_names) if self.conditional else 0)
 
     def fit(self, train: ImageSet, *, training: TrainingConfig, **options: Any) -> History:
-        """Train both networks, see `NeuralModel.fit`.
+        """Train both networks, see `NeuralImageModel.fit`.
 
         Raises:
             SimulacraError: where a generator in Keras is to be trained in several processes.

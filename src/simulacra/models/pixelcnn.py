@@ -18,7 +18,7 @@ from simulacra.data.image_set import ImageSet
 from simulacra.metrics.likelihood import Likelihood
 from simulacra.models.base import Condition, ModelConfig
 from simulacra.models.density import DensityModel
-from simulacra.models.neural import NeuralModel
+from simulacra.models.neural import NeuralImageModel
 from simulacra.nn.distributions import logistic_mixture_log_prob
 from simulacra.nn.masked import GatedStack, PixelByPixel, Pointwise, keep_variance
 from simulacra.training.batches import Batch, to_float, to_uint8
@@ -294,7 +294,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-class PixelCNN(NeuralModel, DensityModel):
+class PixelCNN(NeuralImageModel, DensityModel):
     """Autoregressive model of the pixels, whose likelihood is exact and of the 256 levels themselves.
 
     References:

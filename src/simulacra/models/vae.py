@@ -17,7 +17,7 @@ from simulacra.errors import SimulacraError
 from simulacra.metrics.likelihood import Likelihood
 from simulacra.models.base import Condition, ModelConfig
 from simulacra.models.density import DensityModel
-from simulacra.models.neural import NeuralModel
+from simulacra.models.neural import NeuralImageModel
 from simulacra.nn.convolution import Decoder, Encoder
 from simulacra.nn.distributions import Bernoulli, DiscretisedLogistic, Observation
 from simulacra.nn.latents import (
@@ -257,7 +257,7 @@ class LadderNetwork(VAENetwork):
         return torch.cat([lower, top], dim=1)
 
 
-class VAE(NeuralModel, DensityModel):
+class VAE(NeuralImageModel, DensityModel):
     """Convolutional VAE with a Gaussian prior, one a class when conditional.
 
     References:

@@ -224,6 +224,7 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         self.context, self.heads, self.dropout = context, heads, dropout
+        self.mlp, self.qk_norm = mlp, qk_norm
         self.embedding = nn.Embedding(vocabulary, width)
         self.positions = nn.Embedding(context, width) if positions == "learned" else None
         rotation = rotations(context, width // heads) if positions == "rotary" else None

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
     from simulacra.augmentation.classifiers import ImageClassifier
     from simulacra.data.image_set import ImageSet
-    from simulacra.models.base import GenerativeModel
+    from simulacra.models.base import ImageModel
     from simulacra.pipelines.config import SamplingConfig
 else:
-    DataFrame = Figure = GenerativeModel = ImageClassifier = ImageSet = Any
+    DataFrame = Figure = ImageModel = ImageClassifier = ImageSet = Any
     # Kedro makes it an instance as a part of the family's block; of a block and its part it cannot check both.
     SamplingConfig = Any
 
-__all__ = ["DataFrame", "Figure", "GenerativeModel", "ImageClassifier", "ImageSet", "SamplingConfig"]
+__all__ = ["DataFrame", "Figure", "ImageClassifier", "ImageModel", "ImageSet", "SamplingConfig"]

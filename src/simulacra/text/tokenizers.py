@@ -3,7 +3,7 @@
 All are tokenizers of the library of this name, so that one file of JSON keeps any of them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -94,15 +94,6 @@ def build(kind: Kind, *, alphabet: str, texts: Iterable[str], size: int) -> Toke
             if size <= len(letters):
                 raise SimulacraError(f"a bpe needs {len(letters) + 1} tokens at least, got tokenizer_size {size}")
             trainer = BpeTrainer(vocab_size=size - 1, initial_alphabet=letters, show_progress=False)
-            library.train_from_iterator(_in_parts(texts), trainer)
+            library.train_from_iterator(texts, trainer)
     library.add_special_tokens([END])
     return Tokenizer(library)
-
-
-LONGEST = 2**20
-"""Characters that the library is given at once, so that a long document costs bounded memory."""
-
-
-def _in_parts(texts: Iterable[str]) -> Iterator[str]:
-    for text in texts:
-        yield from (text[place : place + LONGEST] for place in range(0, len(text), LONGEST))

@@ -33,7 +33,10 @@ class TrainingConfig(BaseModel):
 
     steps: int = Field(1000, ge=1, description="optimiser steps")
     batch_size: int = Field(64, ge=1, description="examples per step")
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon: matrices by Muon at AdamW's scale, the rest by AdamW; for families that name them"
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="shape of the learning rate after warm-up")
     warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up")

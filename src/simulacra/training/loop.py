@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from simulacra.data.image_set import ImageSet
 from simulacra.errors import SimulacraError
 from simulacra.training import checkpoint, distributed, interruption
-from simulacra.training.batches import Batch, ImageBatches
+from simulacra.training.batches import Batch, Batches, Examples, batches_of
 from simulacra.training.config import RUNTIME, TrainingConfig
 from simulacra.training.device import autocast, place, resolve_compile
 from simulacra.training.history import Callback, History
@@ -33,11 +32,11 @@ class TrainingDiverged(SimulacraError):
 
 def train(
     module: Trainable,
-    data: ImageSet,
+    data: Examples,
     config: TrainingConfig,
     *,
     seed: int,
-    validation: ImageSet | None = None,
+    validation: Examples | None = None,
     checkpoints: Path | None = None,
     callbacks: Sequence[Callback] = (),
     watch: Callable[[], Mapping[str, float]] | None = None,
@@ -69,8 +68,8 @@ def train(
     """
     device, precision = place(module, config)
     rank, world = distributed.here()
-    batches = ImageBatches(data, batch_size=config.batch_size, seed=seed, device=device, rank=rank, world=world)
-    held_out = ImageBatches(validation, batch_size=256, seed=0, device=device) if validation else None
+    batches = batches_of(data, batch_size=config.batch_size, seed=seed, device=device, rank=rank, world=world)
+    held_out = batches_of(validation, batch_size=256, seed=0, device=device) if validation else None
     state = TrainingState(module, config, callbacks)
     keeper = _Keeper(state, checkpoints, lambda: _identity(module, data, validation, config, seed, precision))
     keeper.resume()
@@ -109,22 +108,24 @@ def _step(state: TrainingState, loss: distributed.Loss, batch: Batch, rate: floa
     for number, update in enumerate(state.updates):
         if (state.step + 1) % update.every:
             continue
-        optimizer = state.optimizers[update.name]
         with autocast(precision, batch.x.device):
             values = loss(number, batch)
-        optimizer.zero_grad(set_to_none=True)
+        optimizers = state.optimizers[update.name]
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
         values["loss"].backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(update.parameters, state.config.gradient_clip or math.inf)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * update.rate
-        optimizer.step()
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * update.rate
+            optimizer.step()
         prefix = f"{update.name}_" if update.name else ""
         found |= {f"{prefix}{name}": value.detach() for name, value in values.items()}
         found[f"{prefix}gradient_norm"] = norm
     return found
 
 
-def _validate(module: Trainable, held_out: ImageBatches) -> dict[str, float]:
+def _validate(module: Trainable, held_out: Batches) -> dict[str, float]:
     """Average the loss over the held-out rows, with the same noise each time so that the curve compares.
 
     One process does it for all: where two differ in a last digit, patience must not end for one of them only.
@@ -136,7 +137,7 @@ def _validate(module: Trainable, held_out: ImageBatches) -> dict[str, float]:
         for batch in held_out.in_order():
             for name, value in module.loss(batch).items():
                 totals[name] = totals.get(name, 0.0) + float(value) * len(batch.x)
-        return {name: total / len(held_out.images) for name, total in totals.items()}
+        return {name: total / len(held_out) for name, total in totals.items()}
 
     return distributed.from_leader(average)
 
@@ -229,8 +230,8 @@ class _Keeper:
 
 def _identity(
     module: Trainable,
-    data: ImageSet,
-    validation: ImageSet | None,
+    data: Examples,
+    validation: Examples | None,
     config: TrainingConfig,
     seed: int,
     precision: str,

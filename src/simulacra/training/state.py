@@ -7,12 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from simulacra.code_version import code_version
 from simulacra.training.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from simulacra.training.config import TrainingConfig
 from simulacra.training.ema import Ema
 from simulacra.training.history import Callback, History
+from simulacra.training.optimizers import optimizers_of
 from simulacra.training.trainable import Trainable
 
 
@@ -32,16 +34,7 @@ class TrainingState:
         self.module, self.config, self.callbacks = module, config, callbacks
         self.code = code_version(type(module))
         self.updates = module.updates()
-        self.optimizers = {
-            update.name: torch.optim.AdamW(
-                update.parameters,
-                config.learning_rate,
-                betas=update.betas,
-                weight_decay=config.weight_decay,
-                fused=True,
-            )
-            for update in self.updates
-        }
+        self.optimizers = {update.name: optimizers_of(update, config) for update in self.updates}
         self.ema = Ema(module, config.ema_decay, module.averages) if config.ema_decay else None
         self.keep_best = config.keep_best or config.patience > 0
         self.step = 0
@@ -112,7 +105,7 @@ class TrainingState:
             "module": self.module.state_dict(),
             "ema": self.ema.state if self.ema else {},
             "best": self.best,
-            **{f"optimizer {name}": optimizer_tensors(optimizer) for name, optimizer in self.optimizers.items()},
+            **{key: optimizer_tensors(optimizer) for key, optimizer in self._named_optimizers()},
         }
         facts = {
             "identity": dict(identity),
@@ -126,14 +119,18 @@ class TrainingState:
         }
         return Checkpoint(self.step, states, facts)
 
+    def _named_optimizers(self) -> Iterator[tuple[str, Optimizer]]:
+        for name, several in self.optimizers.items():
+            yield from ((f"optimizer {name} {type(each).__name__}", each) for each in several)
+
     def restore(self, found: Checkpoint) -> None:
         """Take up what `checkpoint` returned."""
         device = next(self.module.parameters()).device
         self.module.load_state_dict(found.states["module"])
         if self.ema:
             self.ema.state = {key: value.to(device) for key, value in found.states["ema"].items()}
-        for name, optimizer in self.optimizers.items():
-            restore_optimizer(optimizer, found.states.get(f"optimizer {name}", {}))
+        for key, optimizer in self._named_optimizers():
+            restore_optimizer(optimizer, found.states.get(key, {}))
         self.best = {key: value.to(device) for key, value in found.states.get("best", {}).items()}
         self.best_loss = math.inf if found.facts["best_loss"] is None else found.facts["best_loss"]
         self.step, self.seconds, self.stale = found.step, found.facts["seconds"], found.facts["stale"]

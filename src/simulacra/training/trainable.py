@@ -20,6 +20,8 @@ class Update(NamedTuple):
             1 and 5 see five batches to one; the second has points on its curves only where it moves.
         rate: its learning rate as a multiple of the training's.
         betas: AdamW's decay of the first and the second moment.
+        matrices: those of the parameters that map features to features. Where there are any, weight decay is theirs
+            alone, and `optimizer: muon` moves them by Muon.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Update(NamedTuple):
     every: int = 1
     rate: float = 1.0
     betas: tuple[float, float] = (0.9, 0.999)
+    matrices: Sequence[nn.Parameter] = ()
 
 
 class Trainable(nn.Module, ABC):

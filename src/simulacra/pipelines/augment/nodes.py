@@ -5,7 +5,7 @@ from typing import Any
 from simulacra.augmentation.config import AugmentationConfig
 from simulacra.errors import SimulacraError
 from simulacra.incremental import skippable
-from simulacra.pipelines.annotations import GenerativeModel, ImageSet
+from simulacra.pipelines.annotations import ImageModel, ImageSet
 from simulacra.pipelines.config import FamilyConfig
 
 
@@ -24,7 +24,7 @@ def try_augmentation(
     train_set: ImageSet,
     test_set: ImageSet,
     baseline: dict[str, Any],
-    model: GenerativeModel,
+    model: ImageModel,
     config: FamilyConfig,
     augmentation: AugmentationConfig,
 ) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, cast
 from simulacra.editing.config import EditingConfig
 from simulacra.errors import SimulacraError
 from simulacra.incremental import skippable
-from simulacra.pipelines.annotations import Figure, GenerativeModel, ImageClassifier, ImageSet
+from simulacra.pipelines.annotations import Figure, ImageClassifier, ImageModel, ImageSet
 
 if TYPE_CHECKING:
     from simulacra.models.diffusion import Diffusion
@@ -37,7 +37,7 @@ def read_pictures(test_set: ImageSet, editing: EditingConfig) -> tuple[ImageSet,
 
 @skippable
 def edit(
-    model: GenerativeModel,
+    model: ImageModel,
     edit_pictures: ImageSet,
     edit_mask: ImageSet,
     edit_source: dict[str, Any],

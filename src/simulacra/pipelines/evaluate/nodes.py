@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulacra.errors import SimulacraError
 from simulacra.incremental import skippable
-from simulacra.pipelines.annotations import Figure, GenerativeModel, ImageClassifier, ImageSet
+from simulacra.pipelines.annotations import Figure, ImageClassifier, ImageModel, ImageSet
 from simulacra.pipelines.config import EvaluationConfig, GenerationConfig
 from simulacra.pipelines.generate.nodes import sample_seeds
 
@@ -54,7 +54,7 @@ def evaluate_baselines(
 
 @skippable
 def evaluate(
-    model: GenerativeModel,
+    model: ImageModel,
     samples: ImageSet,
     generation_record: dict[str, Any],
     training_record: dict[str, Any],
@@ -86,7 +86,7 @@ def evaluate(
 
 @skippable
 def try_prompts(
-    model: GenerativeModel, extractor: ImageClassifier, extractor_record: dict[str, Any], seed: int
+    model: ImageModel, extractor: ImageClassifier, extractor_record: dict[str, Any], seed: int
 ) -> tuple[dict[str, Any], ImageSet]:
     """Return a record of how faithful a family is to prompts, and the pixels of its picture.
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, cast
 from simulacra.errors import SimulacraError
 from simulacra.exploration.config import ExplorationConfig
 from simulacra.incremental import skippable
-from simulacra.pipelines.annotations import DataFrame, Figure, GenerativeModel, ImageSet
+from simulacra.pipelines.annotations import DataFrame, Figure, ImageModel, ImageSet
 from simulacra.pipelines.config import FamilyConfig
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ FIGURES = ("reconstructions", "interpolations", "arithmetic", "sliders", "traver
 
 @skippable
 def explore(
-    model: GenerativeModel,
+    model: ImageModel,
     validation_set: ImageSet,
     test_set: ImageSet,
     split_record: dict[str, Any],

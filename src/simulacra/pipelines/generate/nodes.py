@@ -4,7 +4,7 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 from simulacra.incremental import skippable
-from simulacra.pipelines.annotations import Figure, GenerativeModel, ImageSet, SamplingConfig
+from simulacra.pipelines.annotations import Figure, ImageModel, ImageSet, SamplingConfig
 from simulacra.pipelines.config import FamilyConfig, GenerationConfig
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def sample_seeds(seed: int, n_seeds: int) -> list[int]:
 
 @skippable
 def generate(
-    model: GenerativeModel, generation: GenerationConfig, seed: int
+    model: ImageModel, generation: GenerationConfig, seed: int
 ) -> tuple[ImageSet, dict[str, Any], dict[str, Any]]:
     """Return all samples in the order of their seeds, a record of the seeds, and what they cost."""
     from simulacra.data.image_set import join
@@ -46,7 +46,7 @@ def plot_samples(samples: ImageSet) -> Figure:
 
 @skippable
 def draw(
-    model: GenerativeModel, config: FamilyConfig, sampling: SamplingConfig
+    model: ImageModel, config: FamilyConfig, sampling: SamplingConfig
 ) -> tuple[ImageSet, ImageSet, dict[str, Any]]:
     """Return what was asked for, twice: for later nodes and as pictures; and a record of how it was drawn."""
     from simulacra.training.progress import announced
@@ -59,7 +59,7 @@ def draw(
 
 @skippable
 def draw_filmed(
-    model: GenerativeModel, config: FamilyConfig, sampling: SamplingConfig
+    model: ImageModel, config: FamilyConfig, sampling: SamplingConfig
 ) -> tuple[ImageSet, ImageSet, dict[str, Any], ImageSet]:
     """Return what `draw` does, and the pixels of a film of the first images' way from noise.
 
@@ -94,7 +94,7 @@ def plot_film(drawing_record: dict[str, Any], film: ImageSet) -> tuple[Figure, A
     return picture_table(shown), film_frames(shown)
 
 
-def _condition(model: GenerativeModel, sampling: SamplingConfig) -> "Condition":
+def _condition(model: ImageModel, sampling: SamplingConfig) -> "Condition":
     import numpy as np
 
     from simulacra.models.base import Prompt
@@ -104,7 +104,7 @@ def _condition(model: GenerativeModel, sampling: SamplingConfig) -> "Condition":
     return None if sampling.classes is None else np.resize(model.find_classes(sampling.classes), sampling.n)
 
 
-def _drawing_record(model: GenerativeModel, sampling: SamplingConfig, drawn: ImageSet) -> dict[str, Any]:
+def _drawing_record(model: ImageModel, sampling: SamplingConfig, drawn: ImageSet) -> dict[str, Any]:
     """Return what was asked for, with the model's own options where nothing was, and what came of it."""
     options = {option: getattr(model.config, field) for option, field in model.sampling_options.items()}
     return {

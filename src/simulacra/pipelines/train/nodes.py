@@ -4,10 +4,10 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from simulacra.incremental import skippable
-from simulacra.pipelines.annotations import DataFrame, Figure, GenerativeModel, ImageSet
+from simulacra.pipelines.annotations import DataFrame, Figure, ImageModel, ImageSet
 from simulacra.pipelines.config import FamilyConfig
 
 
@@ -19,12 +19,12 @@ def fit(
     config: FamilyConfig,
     seed: int,
     experiment: dict[str, Any],
-) -> tuple[GenerativeModel, DataFrame, dict[str, Any]]:
+) -> tuple[ImageModel, DataFrame, dict[str, Any]]:
     """Return the fitted model, its curves, and a record of what the fit cost and how to repeat it."""
     from simulacra.models import family_class
     from simulacra.sentinels.conclusion import conclude
 
-    family = family_class(config.family)
+    family = cast("type[ImageModel]", family_class(config.family))
     model = family(family.Config.model_validate(config.model))
     began = time.perf_counter()
     history = model.fit(

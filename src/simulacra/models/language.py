@@ -1,0 +1,74 @@
+"""What families of text share: tokens, prompts, and one perplexity for all."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulacra.data.text_set import TextSet
+from simulacra.metrics.perplexity import Perplexity, perplexity, together
+from simulacra.models.base import GenerativeModel
+
+Tokens = NDArray[np.int64]
+
+
+class LanguageModel(GenerativeModel[TextSet]):
+    """A family of texts, which foretells each token by those before it."""
+
+    begins: tuple[int, ...] = ()
+    """What stands before a text's own tokens: the token that begins a document, or none where there is no such."""
+
+    @property
+    @abstractmethod
+    def context(self) -> int:
+        """Most tokens that are looked back on, the foretold one included."""
+
+    @abstractmethod
+    def encode(self, text: str) -> Tokens:
+        """Return a text's tokens, (n,)."""
+
+    @abstractmethod
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of tokens."""
+
+    @abstractmethod
+    def log_probs(self, ids: Tokens) -> NDArray[np.float64]:
+        """Map windows of tokens (n, t) to the log probability of each but the first, (n, t − 1), in nats."""
+
+    @abstractmethod
+    def sample(self, n: int, *, prompt: str = "", tokens: int, stop: Sequence[str] = (), seed: int) -> list[str]:
+        """Return n texts that go on from a prompt, which they begin with; the same seed gives the same texts.
+
+        Args:
+            n: how many.
+            prompt: what all begin with; may be empty.
+            tokens: most that are drawn for each.
+            stop: a text ends before the first of these that it comes to say.
+            seed: decides the draws; of one seed the first of n texts is the only one of 1.
+
+        Raises:
+            SimulacraError: for a prompt that the tokenizer cannot tell.
+        """
+
+    def perplexity(self, texts: Iterable[str], *, stride: int | None = None, context: int | None = None) -> Perplexity:
+        """Return the perplexity of documents, each read from its beginning.
+
+        Args:
+            texts: the documents; of one without tokens nothing is measured.
+            stride: tokens from one window to the next; by default half the context.
+            context: tokens a window; by default all that the model can look back on.
+
+        Raises:
+            SimulacraError: as `metrics.perplexity.perplexity` does.
+        """
+        context = context or self.context
+        stride = stride or context // 2
+        found = []
+        for text in texts:
+            ids = np.concatenate([np.array(self.begins, np.int64), self.encode(text)])
+            # Without a token that begins a text its own first one is given.
+            first = "" if self.begins else self.decode(ids[:1])
+            if len(ids) > 1:
+                found.append(perplexity(self.log_probs, ids, text, first=first, context=context, stride=stride))
+        return together(found)
