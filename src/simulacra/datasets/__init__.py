@@ -5,6 +5,7 @@ from simulacra.datasets.checked import CheckedDataset
 from simulacra.datasets.folders import CheckpointFolder, ClassifierDataset, ModelDataset
 from simulacra.datasets.image_sets import ImageSetDataset
 from simulacra.datasets.pictures import AnimationDataset, PictureFolder
+from simulacra.datasets.texts import TextSetDataset
 
 __all__ = [
     "AnimationDataset",
@@ -15,4 +16,5 @@ __all__ = [
     "ModelDataset",
     "PictureFolder",
     "SealedDataset",
+    "TextSetDataset",
 ]
