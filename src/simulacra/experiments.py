@@ -14,9 +14,9 @@ from kedro.config import OmegaConfigLoader
 from simulacra.errors import SimulacraError
 from simulacra.models import ASKED_OF_ALL, FAMILIES
 
-KINDS = ("image",)
+KINDS = ("image", "text")
 STAGES = ("ingest", "preprocess", "train", "generate", "evaluate", "augment", "explore", "edit", "report")
-SECTIONS = ("split", "generation", "evaluation", "augmentation", "exploration", "editing")
+SECTIONS = ("split", "generation", "evaluation", "augmentation", "exploration", "editing", "language")
 """Top-level parameter blocks of which every dataset has its own copy."""
 SWITCHES = ("seed", "force")
 """Top-level parameters that are no blocks."""

@@ -18,7 +18,9 @@ COPIED = 8
 class Foretelling(Protocol):
     """A family of texts, as far as it is judged."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Its row."""
 
     def perplexity(self, texts: Iterable[str], *, stride: int | None = None, context: int | None = None) -> Perplexity:
         """Return the perplexity of documents."""

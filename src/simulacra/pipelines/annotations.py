@@ -11,11 +11,23 @@ if TYPE_CHECKING:
 
     from simulacra.augmentation.classifiers import ImageClassifier
     from simulacra.data.image_set import ImageSet
+    from simulacra.data.text_set import TextSet
     from simulacra.models.base import ImageModel
-    from simulacra.pipelines.config import SamplingConfig
+    from simulacra.models.language import LanguageModel
+    from simulacra.pipelines.config import SamplingConfig, TextSamplingConfig
 else:
-    DataFrame = Figure = ImageModel = ImageClassifier = ImageSet = Any
+    DataFrame = Figure = ImageModel = ImageClassifier = ImageSet = LanguageModel = TextSet = Any
     # Kedro makes it an instance as a part of the family's block; of a block and its part it cannot check both.
-    SamplingConfig = Any
+    SamplingConfig = TextSamplingConfig = Any
 
-__all__ = ["DataFrame", "Figure", "ImageClassifier", "ImageModel", "ImageSet", "SamplingConfig"]
+__all__ = [
+    "DataFrame",
+    "Figure",
+    "ImageClassifier",
+    "ImageModel",
+    "ImageSet",
+    "LanguageModel",
+    "SamplingConfig",
+    "TextSamplingConfig",
+    "TextSet",
+]

@@ -15,14 +15,18 @@ from pydantic import (
 )
 
 from simulacra.augmentation.config import ClassifierConfig
-from simulacra.data.config import Source
+from simulacra.data.config import Source, TextSource
 from simulacra.errors import SimulacraError
 from simulacra.models import family_class
 from simulacra.training.config import TrainingConfig
 
 
 class SourceConfig(RootModel[Source]):
-    """The block `<dataset>.source`: one of the known sources, told apart by `type`."""
+    """The block `<dataset>.source` of images: one of the known sources, told apart by `type`."""
+
+
+class TextSourceConfig(RootModel[TextSource]):
+    """The same of texts."""
 
 
 class SamplingConfig(BaseModel):
@@ -63,8 +67,35 @@ class SamplingConfig(BaseModel):
         return self.model_dump(exclude={"n", "classes", "prompt", "seed"}, exclude_none=True)
 
 
-class FamilyConfig(BaseModel):
-    """The block `<dataset>.<family>`: `model`, and what `sampling` changes of it, are checked by the family's class."""
+class TextSamplingConfig(BaseModel):
+    """The block `<dataset>.<family>.sampling` of texts: what to draw. What is null is the model's own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n: int = Field(10, ge=1, le=10_000, description="texts")
+    prompt: str = Field("", description="what all begin with")
+    tokens: int = Field(200, ge=1, le=100_000, description="most tokens that are drawn for each")
+    stop: StrictStr | list[StrictStr] = Field([], description="a text ends before the first of these")
+    seed: int = Field(0, ge=0, lt=2**32, description="the same seed gives the same texts")
+
+    temperature: float | None = Field(None, description="below 1: likelier tokens; 0: the likeliest")
+    top_k: int | None = Field(None, description="only so many of the likeliest tokens; 0: all")
+    top_p: float | None = Field(None, description="only the likeliest tokens that make up this share")
+    repetition_penalty: float | None = Field(None, description="above 1: what was said is less likely to be said again")
+
+    @property
+    def stops(self) -> list[str]:
+        """What ends a text."""
+        return [self.stop] if isinstance(self.stop, str) else self.stop
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What is asked for in place of the model's own."""
+        return self.model_dump(exclude={"n", "prompt", "tokens", "stop", "seed"}, exclude_none=True)
+
+
+class _FamilyBlock(BaseModel):
+    """What the block `<dataset>.<family>` holds for families of any kind; a subclass adds its `sampling`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -72,17 +103,15 @@ class FamilyConfig(BaseModel):
     model: dict[str, Any] = Field(default_factory=dict, description="the family's hyper-parameters")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="budget and optimiser")
 
-    sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="what to draw for a reader")
-
     @field_validator("model")
     @classmethod
     def _check_model(cls, model: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         family_class(info.data["family"]).Config.model_validate(model)
         return model
 
-    @field_validator("sampling")
+    @field_validator("sampling", check_fields=False)
     @classmethod
-    def _check_sampling(cls, sampling: SamplingConfig, info: ValidationInfo) -> SamplingConfig:
+    def _check_sampling(cls, sampling: Any, info: ValidationInfo) -> Any:
         if "model" in info.data and sampling.options:
             family = family_class(info.data["family"])
             try:
@@ -90,6 +119,33 @@ class FamilyConfig(BaseModel):
             except SimulacraError as error:
                 raise ValueError(str(error)) from error
         return sampling
+
+
+class FamilyConfig(_FamilyBlock):
+    """The block `<dataset>.<family>`: `model`, and what `sampling` changes of it, are checked by the family's class."""
+
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="what to draw for a reader")
+
+
+class TextFamilyConfig(_FamilyBlock):
+    """The block `<dataset>.<family>` of a family of texts."""
+
+    sampling: TextSamplingConfig = Field(default_factory=TextSamplingConfig, description="what to draw for a reader")
+
+
+class LanguageConfig(BaseModel):
+    """The block `language`: what texts are generated to be judged, and how a likelihood is measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n: int = Field(20, ge=2, description="texts a seed")
+    n_seeds: int = Field(3, ge=1, description="independent sets of texts; their spread is the ± of every metric")
+    tokens: int = Field(200, ge=16, description="tokens of a text")
+    prompt: str = Field("", description="what all begin with")
+    stride: int = Field(0, ge=0, description="tokens from one window of the likelihood to the next; 0: half a context")
+    limit: int = Field(
+        200_000, ge=0, description="bytes of held-out text whose likelihood is measured; 0 for all there are"
+    )
 
 
 class GenerationConfig(BaseModel):

@@ -9,6 +9,13 @@ from simulacra.training.config import TrainingConfig
 from simulacra.training.history import History
 
 
+def raised(history: History, training: TrainingConfig) -> list[dict[str, Any]]:
+    """Return every flag that the curves of a fit raise."""
+    sentinel = Sentinel(grace=round(GRACE * training.steps))
+    history.replay(sentinel)
+    return [flag._asdict() for flag in sentinel.flags]
+
+
 class Samples(Protocol):
     """Whatever draws samples."""
 

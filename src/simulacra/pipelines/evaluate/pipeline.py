@@ -4,6 +4,7 @@ from kedro.pipeline import Node, Pipeline
 
 from simulacra.models import Family
 from simulacra.pipelines.evaluate.nodes import evaluate, evaluate_baselines, plot_prompts, train_extractor, try_prompts
+from simulacra.pipelines.evaluate.texts import evaluate_text_baselines, evaluate_texts
 
 
 def create_dataset_pipeline() -> Pipeline:
@@ -40,3 +41,18 @@ def create_family_pipeline(family: Family) -> Pipeline:
     record = ["prompt_fidelity", "prompted_images"]
     tried = Node(try_prompts, inputs, record, name="try_prompts", tags="evaluate")
     return Pipeline([judged, tried, Node(plot_prompts, record, "prompt_grid", name="plot_prompts", tags="evaluate")])
+
+
+TEXTS = ["train_texts", "validation_texts", "test_texts", "params:language"]
+
+
+def create_dataset_text_pipeline() -> Pipeline:
+    """Return held-out texts → baselines."""
+    inputs = [*TEXTS, "params:seed"]
+    return Pipeline([Node(evaluate_text_baselines, inputs, "baselines", name="evaluate_baselines", tags="evaluate")])
+
+
+def create_family_text_pipeline() -> Pipeline:
+    """Return texts, model, held-out texts → metrics."""
+    own = ["model", "texts", "generation_record", "training_record", "split_record"]
+    return Pipeline([Node(evaluate_texts, [*own, *TEXTS], "metrics", name="evaluate", tags="evaluate")])

@@ -4,6 +4,7 @@ from kedro.pipeline import Node, Pipeline
 
 from simulacra.models import Family
 from simulacra.pipelines.generate.nodes import draw, draw_filmed, generate, plot_drawn, plot_film, plot_samples
+from simulacra.pipelines.generate.texts import draw_texts, generate_texts
 
 
 def create_pipeline(family: Family) -> Pipeline:
@@ -23,3 +24,17 @@ def create_pipeline(family: Family) -> Pipeline:
         Node(plot_film, ["drawing_record", "film"], ["filmstrip", "animation"], name="plot_film", tags="generate"),
     ]
     return Pipeline([*nodes, *filmed])
+
+
+def create_text_pipeline() -> Pipeline:
+    """Return model → texts that are judged, and what a reader asks for."""
+    outputs = ["texts", "generation_record", "generation_cost"]
+    asked = ["model", "params:family", "params:sampling"]
+    return Pipeline(
+        [
+            Node(
+                generate_texts, ["model", "params:language", "params:seed"], outputs, name="generate", tags="generate"
+            ),
+            Node(draw_texts, asked, ["drawn_texts", "drawing_record"], name="draw", tags="generate"),
+        ]
+    )

@@ -4,11 +4,15 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from simulacra.incremental import skippable
-from simulacra.pipelines.annotations import DataFrame, Figure, ImageModel, ImageSet
-from simulacra.pipelines.config import FamilyConfig
+from simulacra.pipelines.annotations import DataFrame, Figure, ImageModel, ImageSet, LanguageModel, TextSet
+from simulacra.pipelines.config import FamilyConfig, TextFamilyConfig
+
+if TYPE_CHECKING:
+    from simulacra.models.base import GenerativeModel
+    from simulacra.training.history import History
 
 
 @skippable
@@ -30,13 +34,49 @@ def fit(
     history = model.fit(
         train_set, validation=validation_set, training=config.training, seed=seed, checkpoints=checkpoints
     )
-    record = {
+    record = _record(model, history, config, seed, experiment, began)
+    return model, history.frame(), record | conclude(history, model, train_set, config.training, seed)
+
+
+@skippable
+def fit_texts(
+    train_texts: TextSet,
+    validation_texts: TextSet,
+    checkpoints: Path,
+    config: TextFamilyConfig,
+    seed: int,
+    experiment: dict[str, Any],
+) -> tuple[LanguageModel, DataFrame, dict[str, Any]]:
+    """Return what `fit` does, of a family of texts."""
+    from simulacra.models import family_class
+    from simulacra.sentinels.conclusion import raised
+
+    family = cast("type[LanguageModel]", family_class(config.family))
+    model = family(family.Config.model_validate(config.model))
+    began = time.perf_counter()
+    history = model.fit(
+        train_texts, validation=validation_texts, training=config.training, seed=seed, checkpoints=checkpoints
+    )
+    record = _record(model, history, config, seed, experiment, began)
+    return model, history.frame(), record | {"flags": raised(history, config.training)}
+
+
+def _record(
+    model: "GenerativeModel[Any]",
+    history: "History",
+    config: FamilyConfig | TextFamilyConfig,
+    seed: int,
+    experiment: dict[str, Any],
+    began: float,
+) -> dict[str, Any]:
+    """Return what the fit cost and how to repeat it."""
+    return {
         # A training that was taken up again knows of its earlier parts.
         "train_seconds": history.facts.get("seconds", time.perf_counter() - began),
         "parameters": model.n_parameters(),
         "peak_memory_mib": _peak_memory_mib(),
         "seed": seed,
-        "train_sha256": train_set.fingerprint(),
+        "train_sha256": model.train_sha256,
         "model_sha256": model.fingerprint(),
         # The budget is of no use to a family in closed form, and would only mislead.
         "config": config.model_dump(
@@ -44,9 +84,7 @@ def fit(
         ),
         "command": f"kedro run --namespaces {experiment['dataset']}.{config.family}{experiment['options']}",
         **{key: value for key, value in history.facts.items() if key != "seconds"},
-        **conclude(history, model, train_set, config.training, seed),
     }
-    return model, history.frame(), record
 
 
 @skippable

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from simulacra.pipelines.train.nodes import fit, plot_curves
+from simulacra.pipelines.train.nodes import fit, fit_texts, plot_curves
 
 
 def create_pipeline() -> Pipeline:
@@ -11,6 +11,17 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             Node(fit, inputs, ["model", "history", "training_record"], name="fit", tags="train"),
+            Node(plot_curves, "history", "curves", name="plot_curves", tags="train"),
+        ]
+    )
+
+
+def create_text_pipeline() -> Pipeline:
+    """Return train_texts → model, history, curves."""
+    inputs = ["train_texts", "validation_texts", "checkpoints", "params:family", "params:seed", "params:experiment"]
+    return Pipeline(
+        [
+            Node(fit_texts, inputs, ["model", "history", "training_record"], name="fit", tags="train"),
             Node(plot_curves, "history", "curves", name="plot_curves", tags="train"),
         ]
     )

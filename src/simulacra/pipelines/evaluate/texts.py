@@ -1,0 +1,62 @@
+"""Measure held-out texts, and each family of texts by the same judge."""
+
+from typing import TYPE_CHECKING, Any
+
+from simulacra.errors import SimulacraError
+from simulacra.incremental import skippable
+from simulacra.pipelines.annotations import LanguageModel, TextSet
+from simulacra.pipelines.config import LanguageConfig
+from simulacra.pipelines.generate.nodes import sample_seeds
+
+if TYPE_CHECKING:
+    from simulacra.metrics.text_judge import TextJudge
+
+WORDS_A_TOKEN = 0.5
+"""Words that a token of English stands for, more or less: how long the held-out texts are that are compared with."""
+
+
+@skippable
+def evaluate_text_baselines(
+    train_texts: TextSet, validation_texts: TextSet, test_texts: TextSet, language: LanguageConfig, seed: int
+) -> list[dict[str, Any]]:
+    """Return the record of the floor: real texts of the validation split in the place of generated ones."""
+    judge = _judge(train_texts, validation_texts, test_texts, language)
+    return [judge.floor(round(WORDS_A_TOKEN * language.tokens), language.n, sample_seeds(seed, language.n_seeds))]
+
+
+@skippable
+def evaluate_texts(
+    model: LanguageModel,
+    texts: list[list[str]],
+    generation_record: dict[str, Any],
+    training_record: dict[str, Any],
+    split_record: dict[str, Any],
+    train_texts: TextSet,
+    validation_texts: TextSet,
+    test_texts: TextSet,
+    language: LanguageConfig,
+) -> dict[str, Any]:
+    """Return the metrics record of one family.
+
+    Raises:
+        SimulacraError: where the model was fitted to another split than today's, some of whose test documents it may
+            have seen, or the texts are another model's.
+    """
+    if training_record["train_sha256"] != split_record["splits"]["train"]["fingerprint"]:
+        raise SimulacraError(f"{model.name} was fitted to another split of the data; run `kedro run --pipeline train`")
+    sha256 = model.fingerprint()
+    if training_record["model_sha256"] != sha256:
+        raise SimulacraError(f"the training of {model.name} did not come to its end; run `kedro run --pipeline train`")
+    if generation_record["model_sha256"] != sha256:
+        raise SimulacraError(f"the texts of {model.name} are an older model's; run `kedro run --pipeline generate`")
+    judge = _judge(train_texts, validation_texts, test_texts, language)
+    record = judge.family(model, texts, generation_record["seeds"], ema=training_record.get("ema"))
+    return record | {"model_sha256": sha256}
+
+
+def _judge(
+    train_texts: TextSet, validation_texts: TextSet, test_texts: TextSet, language: LanguageConfig
+) -> "TextJudge":
+    from simulacra.metrics.text_judge import TextJudge
+
+    return TextJudge(train_texts, validation_texts, test_texts, stride=language.stride, limit=language.limit)

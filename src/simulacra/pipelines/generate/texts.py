@@ -1,0 +1,46 @@
+"""Draw several independent sets of texts to be judged, and what a reader asks for."""
+
+import time
+from typing import Any
+
+from simulacra.incremental import skippable
+from simulacra.pipelines.annotations import LanguageModel, TextSamplingConfig
+from simulacra.pipelines.config import LanguageConfig, TextFamilyConfig
+from simulacra.pipelines.generate.nodes import sample_seeds
+
+
+@skippable
+def generate_texts(
+    model: LanguageModel, language: LanguageConfig, seed: int
+) -> tuple[list[list[str]], dict[str, Any], dict[str, Any]]:
+    """Return the texts of each seed, a record of the seeds, and what they cost."""
+    from simulacra.training.progress import announced
+
+    seeds = sample_seeds(seed, language.n_seeds)
+    began = time.perf_counter()
+    with announced(f"{model.name}, samples"):
+        texts = [model.sample(language.n, prompt=language.prompt, tokens=language.tokens, seed=each) for each in seeds]
+    elapsed = time.perf_counter() - began
+    record = {"n": language.n, "tokens": language.tokens, "seeds": seeds, "model_sha256": model.fingerprint()}
+    return texts, record, {"sample_ms": 1000 * elapsed / (language.n * len(seeds))}
+
+
+@skippable
+def draw_texts(
+    model: LanguageModel, config: TextFamilyConfig, sampling: TextSamplingConfig
+) -> tuple[str, dict[str, Any]]:
+    """Return what was asked for as one text, and a record of how it was drawn."""
+    from simulacra.training.progress import announced
+
+    asked = model.asked(sampling.options)
+    how: dict[str, Any] = {"prompt": sampling.prompt, "tokens": sampling.tokens, "seed": sampling.seed}
+    with announced(f"{config.family}, drawing"):
+        drawn = asked.sample(sampling.n, stop=sampling.stops, **how)
+    options = {option: getattr(asked.config, field) for option, field in asked.sampling_options.items()}
+    record = {"n": sampling.n, **how, "stop": sampling.stops, "options": options, "texts": drawn}
+    return told(drawn), record | {"model_sha256": model.fingerprint()}
+
+
+def told(texts: list[str]) -> str:
+    """Return texts one after the other, each under its number."""
+    return "\n\n".join(f"--- {number} ---\n{text}" for number, text in enumerate(texts)) + "\n"
