@@ -1,7 +1,7 @@
 """The leaderboard: families ranked by Fréchet distance between the real-vs-real floor and pure noise."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -13,13 +13,19 @@ from simulacra.metrics.passport import EXTRACTOR_ROW_FIELDS, ROW_FIELDS
 if TYPE_CHECKING:
     from rich.table import Table
 
-RANKED_BY = "fd_classifier"
+RANKS = ("fd_classifier", "bits_per_byte")
+"""What families are ranked by: the first of these that is measured."""
 ROW_TITLES = {"floor": "real vs real (floor)", "noise": "pure noise"}
 ARROWS = {"lower": "↓", "higher": "↑"}
 MISSING = "—"
 
 CONSOLE_TITLES = {
     "fd_classifier": "FD",
+    "bits_per_byte": "Bits/byte",
+    "perplexity": "Perplexity",
+    "distinct_2": "Distinct-2",
+    "repetition_4": "Repet.",
+    "copied_8": "Copied",
     "kid_classifier": "KID",
     "is_classifier": "IS",
     "precision": "Prec.",
@@ -49,13 +55,24 @@ def leaderboard(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     floor = next((record for record in records if record["role"] == "floor"), None)
     if floor is None:
         raise SimulacraError("the leaderboard has no real-vs-real floor: run `kedro run --pipeline evaluate` first")
-    ordered = sorted(records, key=lambda record: _place(record, floor))
+    by = ranked_by({metric for record in records for metric in record["metrics"]})
+    ordered = sorted(records, key=lambda record: _place(record, floor, by))
     present = [metric for metric in METRICS if any(metric in record["metrics"] for record in records)]
-    rows = [_row(record, floor, present) for record in ordered]
+    rows = [_row(record, floor, present, by) for record in ordered]
     ranks = iter(range(1, len(rows) + 1))
     for record, row in zip(ordered, rows, strict=True):
-        row["rank"] = next(ranks) if _is_ranked(record, floor) else None
+        row["rank"] = next(ranks) if _is_ranked(record, floor, by) else None
     return pd.DataFrame(rows).astype({"rank": "Int64"} | {key: float for metric in present for key in _keys(metric)})
+
+
+def ranked_by(metrics: Container[str]) -> str:
+    """Return what families are ranked by where these metrics are measured.
+
+    Example:
+        >>> ranked_by({"bits_per_byte", "perplexity"})
+        'bits_per_byte'
+    """
+    return next((metric for metric in RANKS if metric in metrics), RANKS[0])
 
 
 def format_value(metric: str, value: float | None, std: float | None) -> str:
@@ -138,42 +155,42 @@ def _number(value: float, decimals: int) -> str:
     return f"{value:z,.{decimals}f}".replace("-", "−")
 
 
-def _score(record: Mapping[str, Any]) -> float:
+def _score(record: Mapping[str, Any], by: str) -> float:
     """Return the metric that ranks; infinite, hence last, where it is missing or not finite."""
-    value = record["metrics"].get(RANKED_BY, {}).get("value")
+    value = record["metrics"].get(by, {}).get("value")
     return value if value is not None and math.isfinite(value) else math.inf
 
 
-def _is_ranked(record: Mapping[str, Any], floor: Mapping[str, Any]) -> bool:
+def _is_ranked(record: Mapping[str, Any], floor: Mapping[str, Any], by: str) -> bool:
     """Tell whether the record takes part in the ranking."""
     same_passport = record["passport_id"] == floor["passport_id"]
-    return record["role"] == "family" and same_passport and math.isfinite(_score(record))
+    return record["role"] == "family" and same_passport and math.isfinite(_score(record, by))
 
 
-def _place(record: Mapping[str, Any], floor: Mapping[str, Any]) -> tuple[int, bool, float, str]:
+def _place(record: Mapping[str, Any], floor: Mapping[str, Any], by: str) -> tuple[int, bool, float, str]:
     """Return the sort key: floor, comparable families by score, other families by score, noise."""
     stage = {"floor": 0, "family": 1, "noise": 2}[record["role"]]
-    return stage, record["passport_id"] != floor["passport_id"], _score(record), record["row"]
+    return stage, record["passport_id"] != floor["passport_id"], _score(record, by), record["row"]
 
 
-def _row(record: Mapping[str, Any], floor: Mapping[str, Any], present: list[str]) -> dict[str, Any]:
+def _row(record: Mapping[str, Any], floor: Mapping[str, Any], present: list[str], by: str) -> dict[str, Any]:
     """Return the record as a row of the table, its rank still open."""
     row: dict[str, Any] = {"row": record["row"], "role": record["role"], "rank": None}
     for metric in present:
         measured = record["metrics"].get(metric, {})
         row |= dict(zip(_keys(metric), (measured.get("value"), measured.get("std")), strict=True))
     comparable = record["passport_id"] == floor["passport_id"]
-    return row | {"passport_id": record["passport_id"], "comparable": comparable, "note": _note(record, floor)}
+    return row | {"passport_id": record["passport_id"], "comparable": comparable, "note": _note(record, floor, by)}
 
 
-def _note(record: Mapping[str, Any], floor: Mapping[str, Any]) -> str:
+def _note(record: Mapping[str, Any], floor: Mapping[str, Any], by: str) -> str:
     """Return why the record is not ranked; empty where it is, or never would be."""
     if record["passport_id"] != floor["passport_id"]:
         differences = _passport_differences(record["passport"], floor["passport"])
         reason = "; ".join(differences) or f"id {record['passport_id']}, the floor's {floor['passport_id']}"
         return f"not comparable, another passport than the floor's: {reason}"
-    if record["role"] == "family" and not _is_ranked(record, floor):
-        return f"not ranked: no finite {METRICS[RANKED_BY].title}"
+    if record["role"] == "family" and not _is_ranked(record, floor, by):
+        return f"not ranked: no finite {METRICS[by].title}"
     return ""
 
 

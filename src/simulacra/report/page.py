@@ -10,7 +10,7 @@ import pandas as pd
 
 from simulacra.metrics import LIKELIHOODS, METRICS, NATS
 from simulacra.plotting import augmentation_figure, metric_chart, png
-from simulacra.report.leaderboard import ARROWS, MISSING, RANKED_BY, flatten, format_value, note, row_title
+from simulacra.report.leaderboard import ARROWS, MISSING, flatten, format_value, note, ranked_by, row_title
 from simulacra.report.sentences import (
     compared,
     headline,
@@ -243,8 +243,8 @@ def _context(report: Report) -> dict[str, Any]:
         "likelihoods": _likelihood_rows(report, likelihoods),
         "arrows": ARROWS,
         "rows": [_row(row, metrics) for _, row in table.iterrows()],
-        "chart": png(metric_chart(table, RANKED_BY)) if ranked else None,
-        "chart_title": METRICS[RANKED_BY].title,
+        "chart": png(metric_chart(table, ranked_by(table))) if ranked else None,
+        "chart_title": METRICS[ranked_by(table)].title,
         "families": families,
         "latent_rows": _latent_rows([family.latent for family in families if family.latent]),
         "verdicts": [_verdict(verdict) for verdict in report.verdicts],

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from simulacra.metrics import METRICS
-from simulacra.report.leaderboard import MISSING, RANKED_BY, format_value
+from simulacra.report.leaderboard import MISSING, format_value, ranked_by
 
 VERDICT_ORDER = ("helps", "no effect", "hurts", "not applicable")
 CLEAR_GAP = 2.0
@@ -19,7 +19,7 @@ def headline(table: pd.DataFrame) -> list[str]:
     if families.empty:
         return ["No family could be ranked; the leaderboard's notes say why."]
     best = families.iloc[0]
-    sentences = [f"{best['row']} ranks first, with {METRICS[RANKED_BY].title} {_scored(best)}."]
+    sentences = [f"{best['row']} ranks first, with {METRICS[ranked_by(table)].title} {_scored(best)}."]
     sentences += [_against(best, row) for _, row in table[table["role"] != "family"].iterrows() if _is_usable(row)]
     if len(families) > 1:
         sentences.append(_lead(best, families.iloc[1]))
@@ -119,19 +119,20 @@ def _changed(verdict: Mapping[str, Any]) -> str:
 
 def _scored(row: "pd.Series[Any]") -> str:
     """Return the ranking metric of a row as text."""
-    return format_value(RANKED_BY, row[RANKED_BY], row[f"{RANKED_BY}_std"])
+    by = ranked_by(row)
+    return format_value(by, row[by], row[f"{by}_std"])
 
 
 def _is_usable(row: "pd.Series[Any]") -> bool:
     """Tell whether a reference row may be held against the best family."""
-    return bool(row["comparable"]) and math.isfinite(row[RANKED_BY])
+    return bool(row["comparable"]) and math.isfinite(row[ranked_by(row)])
 
 
 def _against(best: "pd.Series[Any]", reference: "pd.Series[Any]") -> str:
     """Return how the best family stands to a reference row, as a ratio where both are positive."""
     what = {"floor": "Real images against other real images (the floor) score", "noise": "Pure noise scores"}
     sentence = f"{what[reference['role']]} {_scored(reference)}"
-    ours, theirs = best[RANKED_BY], reference[RANKED_BY]
+    ours, theirs = best[ranked_by(best)], reference[ranked_by(best)]
     if min(ours, theirs) <= 0:
         return f"{sentence}."
     if ours >= theirs:
@@ -141,11 +142,12 @@ def _against(best: "pd.Series[Any]", reference: "pd.Series[Any]") -> str:
 
 def _lead(best: "pd.Series[Any]", second: "pd.Series[Any]") -> str:
     """Return whether the gap to the runner-up exceeds twice the combined spread over sample seeds."""
-    spreads = [best[f"{RANKED_BY}_std"], second[f"{RANKED_BY}_std"]]
+    by = ranked_by(best)
+    spreads = [best[f"{by}_std"], second[f"{by}_std"]]
     sentence = f"Next comes {second['row']} at {_scored(second)}"
     if not all(map(math.isfinite, spreads)):
         return f"{sentence}."
-    clear = second[RANKED_BY] - best[RANKED_BY] > CLEAR_GAP * math.hypot(*spreads)
+    clear = second[by] - best[by] > CLEAR_GAP * math.hypot(*spreads)
     reading = "more than" if clear else "no more than"
     return f"{sentence}; the gap is {reading} twice the spread over sample seeds" + (
         "." if clear else ": no clear winner."
