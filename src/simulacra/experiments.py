@@ -166,15 +166,20 @@ def expand(
         if "source" in own:
             block["source"] = own["source"]
         for family in experiment.families:
-            layers = [_for_families(parameters), parameters.get(family), own.get(family)]
-            layers += [_for_families(runtime), runtime.get(family), said.get(family)]
+            shared, said_to_all = (_for_families(layer, experiment.kind) for layer in (parameters, runtime))
+            layers = [shared, parameters.get(family), own.get(family)]
+            layers += [said_to_all, runtime.get(family), said.get(family)]
             block[family] = _merged(layers) | {"family": family}
         expanded[name] = block
     return expanded
 
 
-def _for_families(layer: Mapping[str, Any]) -> dict[str, Any]:
-    return {block: layer.get(block, {}) for block in FOR_FAMILIES}
+def _for_families(layer: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Return the blocks that families share, without what those of this kind have no use for."""
+    blocks = {block: dict(layer.get(block) or {}) for block in FOR_FAMILIES}
+    if kind == "text":
+        blocks["sampling"].pop("classes", None)
+    return blocks
 
 
 def command_options(runtime: Mapping[str, Any], environment: str | None) -> str:

@@ -23,7 +23,7 @@ DATASET_WIDE = {
     *("train_set", "validation_set", "test_set", "split_record", "extractor", "extractor_record", "real_accuracy"),
     *("edit_pictures", "edit_mask", "edit_source"),
     *("params:experiment", "params:generation", "params:evaluation", "params:augmentation", "params:exploration"),
-    "params:editing",
+    *("train_texts", "validation_texts", "test_texts", "params:editing", "params:language"),
 }
 """What the pipelines of a family read from its dataset's namespace rather than from their own."""
 
@@ -41,7 +41,28 @@ def register_pipelines() -> dict[str, Pipeline]:
 
 
 def dataset_stages(experiment: Experiment) -> dict[str, Pipeline]:
-    """Return the pipelines of one dataset, all its families included, by stage."""
+    """Return the pipelines of one dataset, all its families included, by stage; a stage may be empty."""
+    made = {"image": _image_stages, "text": _text_stages}[experiment.kind](experiment)
+    return {stage: made.get(stage, Pipeline([])) for stage in STAGES}
+
+
+def _text_stages(experiment: Experiment) -> dict[str, Pipeline]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*'\\.' characters.*")
+        whole = report.create_dataset_text_pipeline(experiment.families)
+    return {
+        "ingest": _of_dataset(ingest.create_text_pipeline(), experiment),
+        "preprocess": _of_dataset(preprocess.create_text_pipeline(), experiment),
+        "train": _of_families(lambda _: train.create_text_pipeline(), experiment),
+        "generate": _of_families(lambda _: generate.create_text_pipeline(), experiment),
+        "evaluate": _of_dataset(evaluate.create_dataset_text_pipeline(), experiment)
+        + _of_families(lambda _: evaluate.create_family_text_pipeline(), experiment),
+        "report": _of_dataset(whole, experiment)
+        + _of_families(lambda _: report.create_family_text_pipeline(), experiment),
+    }
+
+
+def _image_stages(experiment: Experiment) -> dict[str, Pipeline]:
     with warnings.catch_warnings():
         # `vae.summary` inside the namespace `mnist` is meant: the dataset's stage gathers what its families made.
         warnings.filterwarnings("ignore", message=".*'\\.' characters.*")

@@ -44,6 +44,11 @@ def test_the_floor_is_held_out_text_of_the_same_amount() -> None:
         judge().floor(words=50, n=4, seeds=[0])
 
 
+def test_what_short_texts_cannot_tell_is_left_out() -> None:
+    record = judge().family(Guessing(), [["a b c"], ["a b c d e"]], [0, 1], ema=None)
+    assert {"repetition_4", "copied_8"}.isdisjoint(record["metrics"]) and "distinct_2" in record["metrics"]
+
+
 @pytest.mark.parametrize(
     ("limit", "wanted"), [(3, ["aé"]), (2, ["a"]), (4, ["aéb"]), (6, ["aéb", "cd"]), (99, ["aéb", "cdé"])]
 )

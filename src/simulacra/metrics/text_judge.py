@@ -1,6 +1,6 @@
 """The one evaluator of texts: likelihood of held-out documents, and what generated ones are like beside real ones."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,12 +42,17 @@ class TextJudge:
         self.test = first_bytes(test, limit) if limit else test
 
     def describe(self, texts: Sequence[str]) -> dict[str, float]:
-        """Return how varied texts are, how often they repeat themselves, and how much they have of the training set."""
-        return {
-            "distinct_2": distinct(texts, 2),
-            "repetition_4": repetition(texts),
-            "copied_8": copied(texts, self.train, COPIED),
+        """Return how varied texts are, how often they repeat themselves, and how much they have of the training set.
+
+        What takes longer texts than there are is left out.
+        """
+        longest = max((len(text.split()) for text in texts), default=0)
+        measures: dict[str, tuple[int, Callable[[], float]]] = {
+            "distinct_2": (2, lambda: distinct(texts, 2)),
+            "repetition_4": (4, lambda: repetition(texts)),
+            "copied_8": (COPIED, lambda: copied(texts, self.train, COPIED)),
         }
+        return {key: measure() for key, (words, measure) in measures.items() if longest >= words}
 
     def floor(self, words: int, n: int, seeds: Sequence[int]) -> dict[str, Any]:
         """Return the record of held-out real texts, as many and as long as are generated: what to compare with."""
@@ -94,7 +99,8 @@ class TextJudge:
             "likelihood": None,
             "versions": library_versions(),
         } | about
-        metrics = {key: summarise([value[key] for value in values]) for key in values[0]}
+        measured = [key for key in values[0] if all(key in value for value in values)]
+        metrics = {key: summarise([value[key] for value in values]) for key in measured}
         return {
             "row": row,
             "role": role,

@@ -4,6 +4,7 @@ All count n-grams of words, that is of what stands between blanks, so that no to
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from simulacra.errors import SimulacraError
 
@@ -73,3 +74,39 @@ def _share_of_different(found: Sequence[Gram], n: int) -> float:
 
 def _too_short(n: int) -> str:
     return f"no text has {n} words, so there is no n-gram to count; generate longer texts"
+
+
+class Nearest(NamedTuple):
+    """Where a text comes closest to the training texts.
+
+    Args:
+        shared: words in a row that both have, the most there are.
+        passage: the training text around them.
+    """
+
+    shared: int
+    passage: str
+
+
+AROUND = 12
+"""Words of a passage before and after those that are shared."""
+
+
+def nearest(text: str, training: Iterable[str]) -> Nearest:
+    """Return the passage of the training texts that shares the longest run of words with a text.
+
+    Example:
+        >>> nearest("to be or to go", ["not to be or so", "to go"])
+        Nearest(shared=3, passage='not to be or so')
+    """
+    words, best, passage = text.split(), 0, ""
+    wanted = set(grams(words, 1))
+    for other in training:
+        theirs = other.split()
+        for place in range(len(theirs)):
+            # Longer runs only: the set holds the text's own of one word more than the best so far.
+            while tuple(theirs[place : place + best + 1]) in wanted:
+                best += 1
+                passage = " ".join(theirs[max(0, place - AROUND) : place + best + AROUND])
+                wanted = set(grams(words, best + 1))
+    return Nearest(best, passage)

@@ -42,6 +42,15 @@ MEANINGS = {
     "elbo_nats": "The bound in bits/dim, summed over an image's dimensions, in nats.",
     "nats_binary": "Bits/dim of binarised pixels, summed over an image, in nats, as papers give it.",
     "elbo_nats_binary": "The bound of binarised pixels in bits/dim, summed over an image, in nats.",
+    "bits_per_byte": "Negative log-likelihood of held-out text a byte of UTF-8; 8 is knowing nothing. It compares "
+    "families whatever their tokens. The ranking goes by it.",
+    "bits_per_character": "The same a character.",
+    "perplexity": "e to the mean negative log-likelihood of a token: among how many tokens the family hesitates. "
+    "Longer tokens make it larger, so that it compares families with the same tokenizer only.",
+    "distinct_2": "Different pairs of words among all pairs in the generated texts: variety.",
+    "repetition_4": "Share of runs of four words that stood in the same text before.",
+    "copied_8": "Share of runs of eight words that stand in the training set: memory in place of invention. What "
+    "held-out text has of them is on the floor's row.",
     "class_accuracy": "Share of samples that the classifier takes for the class that was asked for; of real images, "
     "for their own.",
     "bayes_accuracy": "Share of test images whose class the family's own likelihood finds, by Bayes' rule.",
@@ -118,12 +127,27 @@ class Editing:
 
 
 @dataclass(frozen=True)
+class Passage:
+    """One generated text of the report.
+
+    Args:
+        text: what was generated.
+        passage: the training text that shares the longest run of words with it.
+        shared: how many words that are.
+    """
+
+    text: str
+    passage: str
+    shared: int
+
+
+@dataclass(frozen=True)
 class Family:
     """What the report shows of one family.
 
     Args:
         name: its row in the leaderboard.
-        samples: PNG of its samples by class.
+        samples: PNG of its samples by class; None for a family of texts.
         curves: PNG of its training curves; None where there are none.
         training: facts such as seconds, device, precision, parameters, seed; may be nested.
         config: the resolved configuration, YAML.
@@ -133,10 +157,11 @@ class Family:
         drawing_command: the shell command that draws other samples.
         prompts: what it drew by prompt; None for one that takes none.
         editing: its edits; None for a family that does not denoise.
+        passages: texts that it generated; none for a family of images.
     """
 
     name: str
-    samples: bytes
+    samples: bytes | None = None
     curves: bytes | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     config: str = ""
@@ -146,6 +171,7 @@ class Family:
     drawing_command: str = ""
     prompts: Picture | None = None
     editing: Editing | None = None
+    passages: Sequence[Passage] = ()
 
 
 @dataclass(frozen=True)
@@ -159,7 +185,8 @@ class Report:
         leaderboard: what `simulacra.report.leaderboard.leaderboard` returned.
         records: the metrics records behind it, for their passports.
         families: one entry a family, in any order.
-        real: PNG of real images by class.
+        real: PNG of real images by class; None for texts.
+        real_texts: held-out texts; none for images.
         class_names: one name a class; empty where there are none.
         verdicts: augmentation verdict records.
         split: what the split recorded; its entry "splits" holds n, fingerprint and per_class of every part.
@@ -182,7 +209,8 @@ class Report:
     leaderboard: pd.DataFrame
     records: Sequence[Mapping[str, Any]]
     families: Sequence[Family]
-    real: bytes
+    real: bytes | None = None
+    real_texts: Sequence[str] = ()
     class_names: Sequence[str] = ()
     verdicts: Sequence[Mapping[str, Any]] = ()
     split: Mapping[str, Any] = field(default_factory=dict)
@@ -240,7 +268,7 @@ def _context(report: Report) -> dict[str, Any]:
         "headline": headline(table),
         "metrics": [(metric, METRICS[metric], MEANINGS[metric]) for metric in metrics],
         "likelihood_metrics": [(metric, METRICS[metric], MEANINGS[metric]) for metric in likelihoods],
-        "likelihoods": _likelihood_rows(report, likelihoods),
+        "likelihoods": _likelihood_rows(report, likelihoods) if likelihoods else [],
         "arrows": ARROWS,
         "rows": [_row(row, metrics) for _, row in table.iterrows()],
         "chart": png(metric_chart(table, ranked_by(table))) if ranked else None,

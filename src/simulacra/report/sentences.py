@@ -53,6 +53,8 @@ def likelihood_sentence(likelihood: Mapping[str, Any]) -> str:
 def passport_sentence(record: Mapping[str, Any]) -> str:
     """Return the conditions of a row's numbers in one sentence."""
     passport = record["passport"]
+    if "extractor" not in passport:
+        return _text_conditions(passport)
     extractor = passport["extractor"]
     accuracy = extractor.get("test_accuracy")
     seen_by = f"{extractor['name']} features" + (f" (test accuracy {100 * accuracy:.1f} %)" if accuracy else "")
@@ -60,6 +62,17 @@ def passport_sentence(record: Mapping[str, Any]) -> str:
     return (
         f"{passport['n_generated']:,} images against {passport['n_real']:,} real ones ({passport['compared']}), "
         f"seen through {seen_by}, over seeds {seeds}."
+    )
+
+
+def _text_conditions(passport: Mapping[str, Any]) -> str:
+    """Return the conditions of the numbers of a row of texts."""
+    seeds, taken = ", ".join(map(str, passport["seeds"])), passport["likelihood"]
+    if taken is None:
+        return f"Over seeds {seeds}."
+    return (
+        f"Likelihood of {taken['bytes']:,} bytes of held-out text in {taken['tokens']:,} tokens, each foretold from "
+        f"windows of {taken['context']:,} tokens that begin {taken['stride']:,} apart; texts over seeds {seeds}."
     )
 
 

@@ -49,11 +49,11 @@ def summarise_family(
     from simulacra.plotting import png, sample_grid, training_curves
 
     family, model = metrics["row"], training_record["model_sha256"]
-    _refuse_stale(metrics, model, f"the metrics of {family} are", "--pipelines generate,evaluate")
-    _refuse_stale(drawing_record, model, f"what {family} drew is", "--pipeline generate")
-    _refuse_stale(exploration, model, f"the latent space of {family} is", "--pipeline explore")
-    _refuse_stale(prompt_fidelity, model, f"what {family} drew by prompt is", "--pipeline evaluate")
-    _refuse_stale(edits, model, f"the edits of {family} are", "--pipeline edit")
+    refuse_stale(metrics, model, f"the metrics of {family} are", "--pipelines generate,evaluate")
+    refuse_stale(drawing_record, model, f"what {family} drew is", "--pipeline generate")
+    refuse_stale(exploration, model, f"the latent space of {family} is", "--pipeline explore")
+    refuse_stale(prompt_fidelity, model, f"what {family} drew by prompt is", "--pipeline evaluate")
+    refuse_stale(edits, model, f"the edits of {family} are", "--pipeline edit")
     measured = training_record | generation_cost
     costs = {key: {"value": measured[key], "std": None, "per_seed": None} for key in COSTS}
     return {
@@ -73,7 +73,12 @@ def summarise_family(
     }
 
 
-def _refuse_stale(found: dict[str, Any] | None, model_sha256: str, what: str, remedy: str) -> None:
+def refuse_stale(found: dict[str, Any] | None, model_sha256: str, what: str, remedy: str) -> None:
+    """Refuse what was made by another model than the present one.
+
+    Raises:
+        SimulacraError: which says what is stale, and what makes it anew.
+    """
     if found and found["model_sha256"] != model_sha256:
         raise SimulacraError(f"{what} an older model's; run `kedro run {remedy}`")
 

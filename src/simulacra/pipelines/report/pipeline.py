@@ -6,6 +6,7 @@ from kedro.pipeline import Node, Pipeline
 
 from simulacra.models import Family
 from simulacra.pipelines.report.nodes import make_leaderboard, summarise_family, write_report
+from simulacra.pipelines.report.texts import summarise_text_family, write_text_report
 
 
 def create_family_pipeline(family: Family) -> Pipeline:
@@ -32,5 +33,25 @@ def create_dataset_pipeline(families: Sequence[str]) -> Pipeline:
                 name="write_report",
                 tags="report",
             ),
+        ]
+    )
+
+
+def create_family_text_pipeline() -> Pipeline:
+    """Return all of a family's results → summary."""
+    results = ["metrics", "texts", "train_texts", "history", "training_record", "generation_cost", "drawing_record"]
+    by_name = {name: name for name in results}
+    return Pipeline([Node(summarise_text_family, by_name, "summary", name="summarise", tags="report")])
+
+
+def create_dataset_text_pipeline(families: Sequence[str]) -> Pipeline:
+    """Return the families' summaries → leaderboard, report."""
+    summaries = [f"{family}.summary" for family in families]
+    about = ["test_texts", "split_record", "ingest_record", "params:experiment"]
+    inputs = ["leaderboard", "baselines", *about, *summaries]
+    return Pipeline(
+        [
+            Node(make_leaderboard, ["baselines", *summaries], "leaderboard", name="make_leaderboard", tags="report"),
+            Node(write_text_report, inputs, "report", name="write_report", tags="report"),
         ]
     )
