@@ -43,6 +43,13 @@ def test_node_names_are_namespace_and_verb(registered: dict) -> None:
         assert node.namespace in {"mnist", *(f"mnist.{family}" for family in FAMILIES)}
 
 
+SHARED_BY_FAMILIES = {
+    "image": {"train_set", "validation_set", "test_set", "extractor", "extractor_record", "real_accuracy"},
+    "text": {"train_texts", "validation_texts", "test_texts"},
+}
+"""What families of a kind take from their dataset."""
+
+
 def test_free_inputs_of_each_pipeline_are_the_expected_ones(registered: dict) -> None:
     """A forgotten mapping would invent a path through a catalog pattern, and nobody would notice."""
     for dataset in load_experiments():
@@ -50,8 +57,7 @@ def test_free_inputs_of_each_pipeline_are_the_expected_ones(registered: dict) ->
         assert free == {f"{dataset}.{family}.checkpoints" for family in load_experiments()[dataset].families}
         for family in load_experiments()[dataset].families:
             own = registered[dataset].only_nodes_with_namespaces([f"{dataset}.{family}"])
-            shared = {"train_set", "validation_set", "test_set", "split_record"}
-            shared |= {"extractor", "extractor_record", "real_accuracy"}
+            shared = {"split_record"} | SHARED_BY_FAMILIES[load_experiments()[dataset].kind]
             shared |= {"edit_pictures", "edit_mask", "edit_source"} if FAMILIES[family].denoises else set()
             free = {name for name in own.inputs() if not name.startswith("params:")}
             assert free == {f"{dataset}.{name}" for name in shared} | {f"{dataset}.{family}.checkpoints"}
@@ -123,11 +129,21 @@ def test_environments_hold_deltas_only() -> None:
 
 def test_one_parameters_file_a_family() -> None:
     files = {file.stem for file in (ROOT / "conf/base/parameters").glob("*.yml")}
-    assert files == {"common", "datasets", "evaluation", "augmentation", "exploration", "editing", *FAMILIES}
+    assert files == {
+        "common",
+        "datasets",
+        "evaluation",
+        "augmentation",
+        "exploration",
+        "editing",
+        "language",
+        *FAMILIES,
+    }
     assert {file.stem for file in (ROOT / "src/simulacra/models").glob("*.py")} == {
         "__init__",
         "base",
         "density",
+        "language",
         "mixture",
         "neural",
         *FAMILIES,
@@ -137,7 +153,7 @@ def test_one_parameters_file_a_family() -> None:
 def test_shared_blocks_stand_in_the_shared_files() -> None:
     shared = {
         key
-        for name in ("common", "evaluation", "augmentation", "exploration", "editing")
+        for name in ("common", "evaluation", "augmentation", "exploration", "editing", "language")
         for key in yaml.safe_load((ROOT / f"conf/base/parameters/{name}.yml").read_text())
     }
     assert shared == set(SHARED)
@@ -221,10 +237,20 @@ def test_no_pickle_anywhere() -> None:
 def test_networks_draw_from_the_noise_they_are_given() -> None:
     """A draw from torch's global generator would depend on whatever else drew before it."""
     drawing = re.compile(
-        r"torch\.(rand|randn|randint|rand_like|randn_like|bernoulli|multinomial|normal|poisson)\(|\.(normal_|uniform_|"
-        r"bernoulli_|exponential_)\(|Dropout|dropout|np\.random\.(?!default_rng|Generator|SeedSequence)"
+        r"torch\.(rand|randn|randint|rand_like|randn_like|bernoulli|multinomial|normal|poisson)\(|(?<!nn\.init)\.(normal_|"
+        r"uniform_|bernoulli_|exponential_)\(|Dropout|F\.dropout|dropout_p|np\.random\.(?!default_rng|Generator|SeedSequence)"
     )
-    for folder in ("models", "nn", "training", "augmentation", "metrics", "exploration", "editing", "diffusion"):
+    for folder in (
+        "models",
+        "nn",
+        "training",
+        "augmentation",
+        "metrics",
+        "exploration",
+        "editing",
+        "diffusion",
+        "text",
+    ):
         for path in (ROOT / "src/simulacra" / folder).rglob("*.py"):
             for number, line in enumerate(path.read_text().splitlines(), 1):
                 alone = not line.lstrip().startswith((">>>", "...")) and "generator=" not in line
@@ -251,5 +277,6 @@ def test_the_readme_s_tree_is_the_tree() -> None:
         assert path.exists(), f"README.md names {path.relative_to(ROOT)}, which is not there"
         named.add(path)
     for path in SOURCES:
-        if path.name not in ("__init__.py", "nodes.py", "pipeline.py"):
+        stage = path.parent.parent.name == "pipelines" and path.name in ("nodes.py", "texts.py", "pipeline.py")
+        if not stage and path.name != "__init__.py":
             assert path in named, f"README.md's tree lacks {path.relative_to(ROOT)}"

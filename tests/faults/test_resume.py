@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from simulacra.models import FAMILIES, family_class
-from simulacra.models.neural import NeuralModel
+from simulacra.models.neural import NeuralImageModel
 
-NEURAL = [name for name in FAMILIES if issubclass(family_class(name), NeuralModel)]
+NEURAL = [name for name in FAMILIES if issubclass(family_class(name), NeuralImageModel)]
 STEPS = 24
 
 TRAINING = """

@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from simulacra.models import FAMILIES, family_class
-from simulacra.pipelines.config import FamilyConfig, SamplingConfig
+from simulacra.pipelines.config import FamilyConfig, SamplingConfig, TextFamilyConfig
 
 
 def refusal(family: str, sampling: dict, model: dict | None = None) -> str:
@@ -47,4 +47,6 @@ def test_every_option_of_a_family_can_be_asked_for(family: str) -> None:
     cls = family_class(family)
     config = cls.Config()
     own = {option: getattr(config, field) for option, field in cls.sampling_options.items()}
-    assert FamilyConfig(family=family, sampling=SamplingConfig(**own)).sampling.options == own
+    texts = "text" in FAMILIES[family].kinds
+    block = TextFamilyConfig if texts else FamilyConfig
+    assert block(family=family, sampling=own).sampling.options == own
