@@ -1,0 +1,72 @@
+"""A whole run on texts, by the command that a user types."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow.tracking import MlflowClient
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+TEST = ("run", "--env", "test", "--namespaces", "pydoc")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, copied: Callable[[Path], Path], kedro: Run) -> Path:
+    place = copied(tmp_path_factory.mktemp("texts"))
+    done = kedro(place, *TEST)
+    (place / "run.log").write_text(done.stdout + done.stderr)
+    return place
+
+
+def reporting(project: Path, name: str) -> Path:
+    return project / "data/test/08_reporting/pydoc" / name
+
+
+def test_the_leaderboard_ranks_by_bits_a_byte(project: Path) -> None:
+    table = pd.read_csv(reporting(project, "leaderboard.csv")).set_index("row")
+    assert list(table.index) == ["floor", "gpt"] and table.loc["gpt", "rank"] == 1
+    assert 0 < table.loc["gpt", "bits_per_byte"] < 8 < table.loc["gpt", "perplexity"]
+    log = (project / "run.log").read_text()
+    assert "Bits/byte" in log and "Warning" not in log and "Traceback" not in log
+
+
+def test_the_report_shows_texts_beside_training_passages(project: Path) -> None:
+    page = reporting(project, "report.html").read_text()
+    (first, *_), *_ = json.loads((project / "data/test/07_model_output/pydoc/gpt/texts.json").read_text())
+    assert 'class="passages"' in page and "words in a row in common with the training set" in page and first
+    assert "Real images" not in page and 'src="http' not in page
+
+
+def test_mlflow_has_curves_metrics_and_files(project: Path) -> None:
+    client = MlflowClient(f"sqlite:///{project}/data/test/mlflow.db")
+    experiment = client.get_experiment_by_name("simulacra")
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    child = runs["pydoc.gpt"]
+    assert {"bits_per_byte", "perplexity", "train_seconds", "sample_ms", "parameters"} <= set(child.data.metrics)
+    assert [point.step for point in client.get_metric_history(child.info.run_id, "train/loss")] == [10, 20, 30]
+    assert child.data.params["model.context"] == "16" and runs["pydoc"].info.status == "FINISHED"
+
+
+def test_a_second_run_does_nothing_and_a_prompt_draws_anew(project: Path, kedro: Run) -> None:
+    assert "nothing to do" in kedro(project, *TEST).stdout
+    metrics = reporting(project, "gpt/metrics.json").read_bytes()
+    asked = "pydoc.gpt.sampling.prompt=The ,pydoc.gpt.sampling.n=2,pydoc.gpt.sampling.temperature=0"
+    kedro(project, "run", "--env", "test", "--pipeline", "generate", "--namespaces", "pydoc", "--params", asked)
+    drawn = (project / "data/test/07_model_output/pydoc/gpt/drawn.txt").read_text()
+    first, second = (part.partition("---\n")[2] for part in drawn.split("--- ")[1:])
+    assert first.strip() == second.strip() and first.startswith("The ")
+    assert reporting(project, "gpt/metrics.json").read_bytes() == metrics
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "is empty"), (b"abc\xff" * 900, "no UTF-8 at byte 3"), (b"a\0b", "NUL at byte 1"), (b"a b c\n", "add text")],
+)
+def test_bad_texts_end_in_one_message(project: Path, kedro: Run, tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "bad.txt").write_bytes(content)
+    said = f"text_files.source.path={tmp_path / 'bad.txt'}"
+    done = kedro(project, "run", "--env", "test", "--namespaces", "text_files", "--params", said, code=1)
+    assert message in done.stderr + done.stdout and "Traceback" not in done.stderr + done.stdout
