@@ -335,10 +335,10 @@ def test_samples_of_the_generator_in_keras_reach_the_leaderboard(
     kedro(
         fresh_project, "run", "--env", "test", "--namespaces", "mnist", "--params", "gan.model.architecture=keras_mlp"
     )
-    (record,) = fresh_project.rglob("gan/training.json")
-    assert json.loads(record.read_text())["config"]["model"]["architecture"] == "keras_mlp"
-    (table,) = fresh_project.rglob("leaderboard.csv")
-    rows = pd.read_csv(table).set_index("row")
+    data = fresh_project / "data/test"
+    record = json.loads((data / "06_models/mnist/gan/training.json").read_text())
+    assert record["config"]["model"]["architecture"] == "keras_mlp"
+    rows = pd.read_csv(data / "08_reporting/mnist/leaderboard.csv").set_index("row")
     assert np.isfinite(rows.loc["gan", "fd_classifier"])
 
 
