@@ -50,6 +50,12 @@ def fresh_project(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def copied() -> Callable[[Path], Path]:
+    """What copies the project to a place of its own, for a module that shares one."""
+    return copy_project
+
+
+@pytest.fixture(scope="session")
 def kedro() -> Run:
     """Run kedro in a project and return what it printed; it must end with the code expected."""
 
