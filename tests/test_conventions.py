@@ -170,8 +170,8 @@ def test_building_the_graph_imports_nothing_heavy() -> None:
 
 def test_tests_mirror_sources() -> None:
     """tests/a/test_b.py tests a/b.py, or, named so below, something that is more than one file."""
-    wholes = {"test_conventions", "test_run", "test_notebooks", "models/test_contract", "pipelines/test_nodes"}
-    wholes |= {"datasets/test_datasets"}
+    wholes = {"test_conventions", "test_run", "test_run_texts", "test_notebooks", "pipelines/test_nodes"}
+    wholes |= {"datasets/test_datasets", "models/test_contract", "models/test_text_contract"}
     modules = {path.relative_to(ROOT / "src/simulacra") for path in SOURCES}
     for test in (ROOT / "tests").rglob("test_*.py"):
         place = test.relative_to(ROOT / "tests")

@@ -32,6 +32,7 @@ FAMILIES: dict[str, Family] = {
     "gpt": Family("GPT", frozenset({"text"})),
     "naive_bayes": Family("NaiveBayes", frozenset({"image"})),
     "pixelcnn": Family("PixelCNN", frozenset({"image"})),
+    "pretrained": Family("Pretrained", frozenset({"text"})),
     "vae": Family("VAE", frozenset({"image"}), latent=True),
 }
 

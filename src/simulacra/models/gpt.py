@@ -118,6 +118,11 @@ class GPT(NeuralModel[TextSet], LanguageModel):
         """Most tokens of a window: the foretold one is one more than what the network looks back on."""
         return self.config.context + 1
 
+    @property
+    def vocabulary(self) -> int:
+        """Number of tokens there are."""
+        return self.tokenizer.size
+
     def remember(self, train: TextSet) -> None:
         """Learn the tokenizer."""
         super().remember(train)

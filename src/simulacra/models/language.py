@@ -24,6 +24,11 @@ class LanguageModel(GenerativeModel[TextSet]):
     def context(self) -> int:
         """Most tokens that are looked back on, the foretold one included."""
 
+    @property
+    @abstractmethod
+    def vocabulary(self) -> int:
+        """Number of tokens there are."""
+
     @abstractmethod
     def encode(self, text: str) -> Tokens:
         """Return a text's tokens, (n,)."""
