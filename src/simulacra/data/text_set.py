@@ -4,6 +4,7 @@ import codecs
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -118,6 +119,39 @@ class TextSet:
             if row != last:
                 last, decoder = row, codecs.getincrementaldecoder("utf-8")()
             yield row, decoder.decode(part)
+
+    def passages(self, overlap: int = 64) -> Iterator[str]:
+        """Yield all documents in passages of about `PART` characters at most, cut between words.
+
+        Each but a document's first begins with so many of the last words of the one before, so that no run of so many
+        words is lost.
+
+        Example:
+            >>> list(texts_of(["to be", "or not"]).passages())
+            ['to be', 'or not']
+        """
+        held = ""
+        for (row, piece), (following, _) in pairwise(chain(self.pieces(), [(-1, "")])):
+            text = held + piece
+            if following != row:
+                yield text
+                held = ""
+                continue
+            cut = max(text.rfind(" "), text.rfind("\n"))
+            if cut < 0:  # what has no blanks is cut where its part ends
+                yield text
+                held = ""
+                continue
+            yield text[:cut]
+            words = text[:cut].rsplit(None, overlap)
+            held = text[len(words[0]) :] if len(words) > overlap else text
+
+    def digests(self) -> list[str]:
+        """Return the sha256 of every document, hexadecimal."""
+        found = [hashlib.sha256() for _ in range(len(self))]
+        for row, part in self.parts():
+            found[row].update(part)
+        return [digest.hexdigest() for digest in found]
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> "TextSet":
         """Return the given documents as a set of their own, which reads the same bytes."""

@@ -1,6 +1,5 @@
 """The one split of texts into train, validation and test that every family and metric shares."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -119,7 +118,7 @@ def _border(texts: TextSet, place: int, end: int) -> int:
 
 
 def _without_duplicates(parts: Sequence[TextSet]) -> tuple[list[TextSet], int]:
-    digests = [np.array([hashlib.sha256(text.encode()).hexdigest() for text in part]) for part in parts]
+    digests = [np.array(part.digests()) for part in parts]
     kept = [
         parts[split].take(np.flatnonzero(~np.isin(digests[split], np.concatenate([*digests[split + 1 :], [""]]))))
         for split in range(len(parts))

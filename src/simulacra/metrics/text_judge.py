@@ -13,6 +13,8 @@ from simulacra.metrics.texts import copied, distinct, repetition
 
 COPIED = 8
 """Words in a row that count as copied."""
+POOL = 2**23
+"""Bytes of the validation split that the floor's texts are taken from, at most."""
 
 
 class Foretelling(Protocol):
@@ -50,13 +52,13 @@ class TextJudge:
         measures: dict[str, tuple[int, Callable[[], float]]] = {
             "distinct_2": (2, lambda: distinct(texts, 2)),
             "repetition_4": (4, lambda: repetition(texts)),
-            "copied_8": (COPIED, lambda: copied(texts, self.train, COPIED)),
+            "copied_8": (COPIED, lambda: copied(texts, self.train.passages(), COPIED)),
         }
         return {key: measure() for key, (words, measure) in measures.items() if longest >= words}
 
     def floor(self, words: int, n: int, seeds: Sequence[int]) -> dict[str, Any]:
         """Return the record of held-out real texts, as many and as long as are generated: what to compare with."""
-        pool = [word for text in self.validation for word in text.split()]
+        pool = [word for text in first_bytes(self.validation, POOL) for word in text.split()]
         if len(pool) < words:
             raise SimulacraError(
                 f"the validation split has {len(pool)} words, fewer than the {words} of one generated text; add text, "

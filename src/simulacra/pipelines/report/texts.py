@@ -43,7 +43,7 @@ def summarise_text_family(
     shown = [text[:LETTERS] for text in texts[0][:SHOWN]]
     return {
         "record": metrics | {"metrics": metrics["metrics"] | costs},
-        "passages": [{"text": text, **nearest(text, train_texts)._asdict()} for text in shown],
+        "passages": [{"text": text, **nearest(text, train_texts.passages())._asdict()} for text in shown],
         "curves": b64encode(png(training_curves(history))).decode() if len(history) else None,
         "training": {key: value for key, value in training_record.items() if key not in {"config", "flags"}},
         "flags": training_record["flags"],
