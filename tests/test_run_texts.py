@@ -53,12 +53,35 @@ def test_mlflow_has_curves_metrics_and_files(project: Path) -> None:
 def test_a_second_run_does_nothing_and_a_prompt_draws_anew(project: Path, kedro: Run) -> None:
     assert "nothing to do" in kedro(project, *TEST).stdout
     metrics = reporting(project, "gpt/metrics.json").read_bytes()
-    asked = "pydoc.gpt.sampling.prompt=The ,pydoc.gpt.sampling.n=2,pydoc.gpt.sampling.temperature=0"
+    asked = "pydoc.gpt.sampling.prompt=The if,pydoc.gpt.sampling.n=2,pydoc.gpt.sampling.temperature=0"
     kedro(project, "run", "--env", "test", "--pipeline", "generate", "--namespaces", "pydoc", "--params", asked)
     drawn = (project / "data/test/07_model_output/pydoc/gpt/drawn.txt").read_text()
     first, second = (part.partition("---\n")[2] for part in drawn.split("--- ")[1:])
-    assert first.strip() == second.strip() and first.startswith("The ")
+    assert first.strip() == second.strip() and first.startswith("The if")
     assert reporting(project, "gpt/metrics.json").read_bytes() == metrics
+
+
+def test_a_pretrained_model_is_fine_tuned_beside_gpt(
+    project: Path, kedro: Run, tmp_path: Path, tiny_gpt2: Path
+) -> None:
+    for number in range(12):
+        (tmp_path / f"{number}.txt").write_text(
+            f"The cat number {number} sat on the mat, and a dog ran after it.\n" * 20
+        )
+    said = f"text_files.source.path={tmp_path},pretrained.model.source={tiny_gpt2}"
+    done = kedro(project, "run", "--env", "test", "--namespaces", "text_files", "--params", said)
+    assert "Traceback" not in done.stdout + done.stderr and "Warning" not in done.stdout + done.stderr
+    table = pd.read_csv(project / "data/test/08_reporting/text_files/leaderboard.csv").set_index("row")
+    assert set(table.index) == {"floor", "gpt", "pretrained"} and set(table["rank"].dropna()) == {1, 2}
+    assert (table.loc[["gpt", "pretrained"], "bits_per_byte"] > 0).all()
+    weights = project / "data/test/06_models/text_files/pretrained/model/tensors.safetensors"
+    assert 0 < weights.stat().st_size < (tiny_gpt2 / "model.safetensors").stat().st_size
+    refused = kedro(
+        project, "run", "--env", "test", "--pipeline", "train_pretrained", "--namespaces", "text_files",
+        "--params", f"text_files.source.path={tmp_path},pretrained.model.source=/no/such", code=1,
+    )  # fmt: skip
+    assert "there is no folder /no/such" in refused.stdout + refused.stderr
+    assert "Traceback" not in refused.stdout + refused.stderr
 
 
 @pytest.mark.parametrize(
