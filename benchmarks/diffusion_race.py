@@ -43,6 +43,7 @@ from simulacra.training.batches import to_float, to_uint8
 from simulacra.training.config import TrainingConfig
 
 BATCH, RATE, CHUNK, TIMESTEPS = 64, 1e-3, 50, 1000
+PACED = (50, 200)  # the steps between which the pace is taken
 CONFIG = DiffusionConfig(
     conditional=False, width=96, guidance=1.0, sampler="sde_dpm_solver", sampler_steps=20, clip=False
 )
@@ -139,11 +140,23 @@ def diffusers(data: Pixels, seed: int, steps: int) -> Peer:
     return Peer("diffusers", net, loss, sample, data, seed)
 
 
+def seconds_per_step(images: ImageSet, seed: int) -> float:
+    """Return what a step of ours takes, once the first ones are over."""
+    clock: list[float] = []
+    training = TRAINING.model_copy(update={"steps": PACED[1]})
+
+    def note(step: int, split: str, values: Mapping[str, float]) -> None:
+        if step in PACED:
+            clock.append(time.perf_counter())
+
+    Diffusion(CONFIG).fit(images, training=training, seed=seed, callbacks=[note])
+    return (clock[-1] - clock[0]) / (PACED[1] - PACED[0])
+
+
 def race(train: ImageSet, peers: list[Peer], minutes: float, seed: int, slice_seconds: float) -> Diffusion:
     """Train ours and the peers in turns, so many minutes each; return ours."""
     images = ImageSet(train.images)
-    pace = Diffusion(CONFIG).fit(images, training=TRAINING.model_copy(update={"steps": 40}), seed=seed)
-    steps = max(1, round(60 * minutes / (pace.facts["seconds"] / 40)))
+    steps = max(1, round(60 * minutes / seconds_per_step(images, seed)))
     began, lent, turn = time.perf_counter(), 0.0, [1]
 
     def take_turns(step: int, split: str, values: Mapping[str, float]) -> None:

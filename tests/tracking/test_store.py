@@ -1,8 +1,11 @@
 """MLflow at work in a process that forks."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
+from importlib.util import find_spec
 
 import pytest
 
@@ -42,3 +45,9 @@ def test_a_nested_error_is_one_line_of_bearable_length() -> None:
 def test_an_error_is_told_without_the_password(uri: str) -> None:
     line = brief(ConnectionError(f"request to {uri} failed, url: /api?token=secret (refused)"))
     assert line == "ConnectionError: request to http://host:1/api failed, url: /api (refused)"
+
+
+def test_what_mlflow_imports_in_passing_is_there_when_its_import_is_over() -> None:
+    code = "import sys; from simulacra.tracking.store import import_mlflow; import_mlflow(5); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "mlflow.tracking" in loaded and ("IPython" in loaded or find_spec("IPython") is None)

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -72,6 +72,11 @@ def import_mlflow(timeout: int) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     import filelock  # noqa: F401
     import mlflow.tracking  # noqa: F401
+
+    # MLflow imports it when it looks whether this is a notebook. Matplotlib, in the run's own thread, looks it up among
+    # what is imported and stumbles over half of it.
+    with suppress(ImportError):
+        import IPython  # noqa: F401
 
     _keep_forks_off()
 
