@@ -161,7 +161,11 @@ def generations(tokens: int, n: int) -> dict[str, Work]:
         return text
 
     mask = torch.ones_like(prompts)
-    return {"ours": ours, "plain": plain, "transformers": lambda: theirs.generate(prompts, attention_mask=mask, **options)}
+    return {
+        "ours": ours,
+        "plain": plain,
+        "transformers": lambda: theirs.generate(prompts, attention_mask=mask, **options),
+    }
 
 
 def _sizes(context: int = CONTEXT) -> dict[str, int]:
