@@ -45,7 +45,7 @@ from simulacra.training.config import TrainingConfig
 BATCH, RATE, CHUNK, TIMESTEPS = 64, 1e-3, 50, 1000
 PACED = (50, 200)  # the steps between which the pace is taken
 CONFIG = DiffusionConfig(
-    conditional=False, width=96, guidance=1.0, sampler="sde_dpm_solver", sampler_steps=20, clip=False
+    conditional=False, width=96, guidance=1.0, sampler="dpm_solver", spacing="karras", sampler_steps=20, clip=False
 )
 TRAINING = TrainingConfig(batch_size=BATCH, learning_rate=0.002, warmup_steps=50, ema_decay=0.995, log_every=5)
 
@@ -185,7 +185,8 @@ def sampled(model: Diffusion, peers: list[Peer], n: int, ancestral: int, seed: i
         yield f"{peer.name}, {peer.steps} training steps", peer.sample(n)
     if ancestral:
         slow = deepcopy(model)
-        slow.config = model.config.model_copy(update={"sampler": "ancestral", "sampler_steps": ancestral})
+        changed = {"sampler": "ancestral", "spacing": "time", "sampler_steps": ancestral}
+        slow.config = model.config.model_copy(update=changed)
         yield f"ours, ancestral, {ancestral} steps", slow.sample(n, seed=seed).images
 
 

@@ -197,7 +197,13 @@ def test_what_is_asked_for_is_drawn_anew_and_nothing_else(fresh_project: Path, k
     drawn = {name.removeprefix(f"{place}/drawn/") for name in after if name.startswith(f"{place}/drawn/")}
     assert drawn == {"00000_cross.png", "00001_bar.png", "00002_cross.png"}
     record = json.loads(after[f"{place}/drawing.json"])
-    assert record["options"] == {"guidance": 2.0, "sampler": "sde_dpm_solver", "steps": 3, "eta": 0.0}
+    assert record["options"] == {
+        "guidance": 2.0,
+        "sampler": "sde_dpm_solver",
+        "steps": 3,
+        "spacing": "time",
+        "eta": 0.0,
+    }
     (run, *_) = tracked(fresh_project)["mnist.diffusion"]
     assert {f"{place}/{name}" for name in own} | {f"{place}/drawn/{name}" for name in drawn} <= artifacts(
         fresh_project, run

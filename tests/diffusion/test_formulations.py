@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from simulacra.diffusion.formulations import DDPM, EDM, FlowMatching, Formulation, couple, min_snr_weight
+from simulacra.diffusion.formulations import DDPM, EDM, FlowMatching, Formulation, Spacing, couple, min_snr_weight
 from simulacra.diffusion.schedules import Level, noised, score_of
 
 FORMULATIONS: dict[str, Formulation] = {
@@ -54,14 +54,23 @@ def test_the_best_network_gives_the_score(formulation: Formulation) -> None:
         torch.testing.assert_close(score_of(x, estimate, level), (level.alpha * mean - x) / variance)
 
 
-def test_levels_lead_from_noise_to_none_and_the_clock_stays_in_its_range(formulation: Formulation) -> None:
-    levels = formulation.levels(11)
-    assert len(levels) == 12
+@pytest.mark.parametrize("spacing", ["time", "karras"])
+def test_levels_lead_from_noise_to_none_and_the_clock_stays_in_its_range(
+    formulation: Formulation, spacing: Spacing
+) -> None:
+    levels = formulation.levels(11, spacing)
+    assert len(levels) == 12 or (isinstance(formulation, DDPM) and spacing == "karras" and len(levels) > 8)
     snr = [float(level.snr) for level in levels]
-    assert snr == sorted(snr) and snr[0] < 1e-3 and snr[-1] == math.inf
+    assert snr == sorted(set(snr)) and snr[0] < 1e-3 and snr[-1] == math.inf
     assert all(-1e-6 <= float(formulation.clock(level)) <= 1 + 1e-6 for level in levels[:-1])
     drawn = formulation.clock(formulation.at(formulation.draw_time(torch.linspace(0, 0.9999, 500))))
     assert drawn.min() > -0.2 and drawn.max() < 1.001
+
+
+@pytest.mark.parametrize("formulation", [DDPM(timesteps=4000), FlowMatching(), EDM()])
+def test_karras_levels_are_even_in_the_seventh_root_of_the_noise(formulation: Formulation) -> None:
+    ratios = [float(level.sigma / level.alpha) ** (1 / 7) for level in formulation.levels(20, "karras")[:-1]]
+    assert ratios == pytest.approx(torch.linspace(80 ** (1 / 7), 0.01 ** (1 / 7), 20).tolist(), rel=2e-2)
 
 
 def test_no_more_steps_are_taken_than_ddpm_has_times() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from simulacra.diffusion.formulations import DDPM, EDM, Denoise, FlowMatching, Formulation
+from simulacra.diffusion.formulations import DDPM, EDM, Denoise, FlowMatching, Formulation, Spacing
 from simulacra.diffusion.samplers import (
     DETERMINISTIC,
     State,
@@ -137,10 +137,11 @@ SAMPLERS = {
 }
 
 
+@pytest.mark.parametrize("spacing", ["time", "karras"])
 @pytest.mark.parametrize("formulation", FORMULATIONS)
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_every_sampler_ends_at_the_data_s_mean_and_covariance(name: str, formulation: str) -> None:
-    levels = FORMULATIONS[formulation].levels(400)
+def test_every_sampler_ends_at_the_data_s_mean_and_covariance(name: str, formulation: str, spacing: Spacing) -> None:
+    levels = FORMULATIONS[formulation].levels(400, spacing)
     x = levels[0].sigma * normal_from(0)(20_000, 2)
     assert_is_the_data(final(x, SAMPLERS[name](denoise, x, levels)), tolerance=0.02)
 

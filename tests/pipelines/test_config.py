@@ -18,7 +18,7 @@ def refusal(family: str, sampling: dict, model: dict | None = None) -> str:
     [
         ("gan", {"sampler": "heun"}, "gan has no sampling.sampler; it takes n, classes, seed"),
         ("vae", {"guidance": 3}, "vae has no sampling.guidance; it takes n, classes, seed, temperature"),
-        ("diffusion", {"temperature": 1}, "it takes n, classes, seed, prompt, guidance, sampler, steps, eta"),
+        ("diffusion", {"temperature": 1}, "it takes n, classes, seed, prompt, guidance, sampler, steps, spacing, eta"),
         ("diffusion", {"steps": 0}, "diffusion: sampling.steps is 0: Input should be greater than or equal to 1"),
         ("diffusion", {"sampler": "eulre"}, "sampling.sampler is 'eulre': Input should be 'ancestral', 'ddim', "),
         ("pixelcnn", {"temperature": 0}, "pixelcnn: sampling.temperature is 0.0: Input should be greater than 0"),

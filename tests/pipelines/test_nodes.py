@@ -362,7 +362,13 @@ def test_a_denoised_draw_comes_with_its_film() -> None:
     config = FamilyConfig(family="diffusion", model=model.config.model_dump())
     asked = SamplingConfig(n=6, classes=[1], guidance=2.0, steps=3, seed=1)
     drawn, _, record, film = draw_filmed(model, config, asked)
-    assert record["options"] == {"guidance": 2.0, "sampler": "sde_dpm_solver", "steps": 3, "eta": 0.0}
+    assert record["options"] == {
+        "guidance": 2.0,
+        "sampler": "sde_dpm_solver",
+        "steps": 3,
+        "spacing": "time",
+        "eta": 0.0,
+    }
     assert drawn.fingerprint() == draw(model, config, asked)[0].fingerprint()
     assert [panel["columns"] for panel in record["film"]] == [["noise", "1", "2", "3"]] * 2
     strip, frames = plot_film(record, film)

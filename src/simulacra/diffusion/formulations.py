@@ -20,6 +20,9 @@ Network = Callable[[Tensor, Tensor], Tensor]
 Denoise = Callable[[Tensor, Level], Tensor]
 """From states (n, …) and their level to estimates of the images behind them, of the same shape."""
 Prediction = Literal["epsilon", "x0", "v"]
+Spacing = Literal["time", "karras"]
+KARRAS = (0.01, 80.0)
+"""Least and greatest σ / α of the spacing `karras`; the least is about the step between two of 256 levels of grey."""
 
 
 class Formulation(ABC):
@@ -38,8 +41,24 @@ class Formulation(ABC):
         """Return what the network is told of the time, from 0 to 1."""
 
     @abstractmethod
-    def levels(self, steps: int) -> list[Level]:
-        """Return steps + 1 levels to sample along, the noisiest first; the last has no noise."""
+    def even(self, steps: int) -> list[Level]:
+        """Return steps + 1 levels as the formulation's paper has them, evenly in time where it does not say."""
+
+    @abstractmethod
+    def time_of(self, ratio: Tensor) -> Tensor:
+        """Return the times at which σ / α is this, (n,)."""
+
+    def levels(self, steps: int, spacing: Spacing = "time") -> list[Level]:
+        """Return steps + 1 levels to sample along, the noisiest first; the last has no noise.
+
+        Args:
+            steps: how many; fewer are taken where the formulation does not have so many times.
+            spacing: "time" for those of `even`, "karras" for `karras` between the two of `KARRAS`.
+        """
+        if spacing == "time":
+            return self.even(steps)
+        times = dict.fromkeys(self.time_of(karras(steps, *KARRAS)).tolist())
+        return [self.at(torch.tensor(time, dtype=torch.float64)) for time in (*times, 0.0)]
 
     @abstractmethod
     def target(self, x0: Tensor, noise: Tensor, level: Level) -> Tensor:
@@ -138,7 +157,12 @@ class DDPM(Formulation):
         """Return t / T."""
         return level.time / self.timesteps
 
-    def levels(self, steps: int) -> list[Level]:
+    def time_of(self, ratio: Tensor) -> Tensor:
+        """Return whole times, 1 to T."""
+        ratios = ((1 - self.alphas_bar) / self.alphas_bar).sqrt()
+        return torch.searchsorted(ratios, ratio).clamp(1, self.timesteps).double()
+
+    def even(self, steps: int) -> list[Level]:
         """Return evenly spaced times, T first and 0 last; never more than T steps."""
         return [self.at(time) for time in torch.linspace(self.timesteps, 0, min(steps, self.timesteps) + 1).round()]
 
@@ -184,7 +208,11 @@ class FlowMatching(Formulation):
         """Return the time itself."""
         return level.time
 
-    def levels(self, steps: int) -> list[Level]:
+    def time_of(self, ratio: Tensor) -> Tensor:
+        """Return times from 0 to 1."""
+        return ratio / (1 + ratio)
+
+    def even(self, steps: int) -> list[Level]:
         """Return evenly spaced times from 1 to 0."""
         return [self.at(time) for time in torch.linspace(1, 0, steps + 1, dtype=torch.float64)]
 
@@ -213,7 +241,6 @@ class EDM(Formulation):
         [80.0, 2.515, 0.002, 0.0]
     """
 
-    rho = 7.0
     mean, deviation = -1.2, 1.2
 
     def __init__(self, *, sigma_data: float = 0.5, sigma_min: float = 0.002, sigma_max: float = 80.0) -> None:
@@ -233,11 +260,13 @@ class EDM(Formulation):
         low, high = math.log(self.sigma_min), math.log(self.sigma_max)
         return (level.sigma.log() - low) / (high - low)
 
-    def levels(self, steps: int) -> list[Level]:
+    def time_of(self, ratio: Tensor) -> Tensor:
+        """Return σ itself."""
+        return ratio
+
+    def even(self, steps: int) -> list[Level]:
         """Return the σ of equation 5, and 0."""
-        ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
-        high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
-        sigmas = (high + ramp * (low - high)) ** self.rho
+        sigmas = karras(steps, self.sigma_min, self.sigma_max)
         return [self.at(sigma) for sigma in (*sigmas, torch.zeros((), dtype=torch.float64))]
 
     def scale(self, level: Level) -> Tensor:
@@ -257,6 +286,20 @@ class EDM(Formulation):
         """Return D = c_skip x + c_out F (equation 7)."""
         skip, out = self._skip_and_out(level)
         return skip * x + out * answer
+
+
+def karras(steps: int, low: float, high: float, rho: float = 7.0) -> Tensor:
+    """Return noise levels from high to low, (steps,), denser the less noise there is.
+
+    Source: Karras et al. (2022), arXiv:2206.00364, equation 5.
+
+    Example:
+        >>> karras(3, 0.01, 80.0).round(decimals=2)
+        tensor([8.0000e+01, 3.4600e+00, 1.0000e-02], dtype=torch.float64)
+    """
+    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+    levels: Tensor = (high ** (1 / rho) + ramp * (low ** (1 / rho) - high ** (1 / rho))) ** rho
+    return levels
 
 
 def couple(x0: Tensor, noise: Tensor, groups: Tensor | None = None) -> Tensor:

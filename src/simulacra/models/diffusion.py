@@ -16,7 +16,7 @@ from simulacra.data.captions import SIDES, TOLD, UNSAID, Captions, learn_thirds
 from simulacra.data.image_set import ImageSet
 from simulacra.diffusion import elbo, samplers
 from simulacra.diffusion.film import Film
-from simulacra.diffusion.formulations import DDPM, EDM, Denoise, FlowMatching, Formulation, couple
+from simulacra.diffusion.formulations import DDPM, EDM, Denoise, FlowMatching, Formulation, Spacing, couple
 from simulacra.diffusion.guidance import clipped, guided
 from simulacra.diffusion.samplers import DETERMINISTIC, Normal, State, final
 from simulacra.diffusion.schedules import Level, noised
@@ -72,6 +72,11 @@ class DiffusionConfig(ModelConfig):
     )
     sampler_steps: int = Field(
         20, ge=1, description="steps of the sampler; heun and midpoint evaluate the network twice a step"
+    )
+    spacing: Spacing = Field(
+        "time",
+        description="levels that the sampler passes: evenly in time, or karras: denser the less noise there is, which "
+        "deterministic samplers gain by; edm is always so",
     )
     eta: float = Field(0.0, ge=0, le=1, description="share of the ancestral sampler's noise; for ddim")
     guidance: float = Field(
@@ -286,6 +291,7 @@ class Diffusion(NeuralImageModel):
         "guidance": "guidance",
         "sampler": "sampler",
         "steps": "sampler_steps",
+        "spacing": "spacing",
         "eta": "eta",
     }
     network: DiffusionNetwork
@@ -414,7 +420,7 @@ class Diffusion(NeuralImageModel):
     def levels(self, steps: int | None = None) -> list[Level]:
         """Return the levels that the configured sampler takes in so many steps; by default the configured ones."""
         steps = steps or self.config.sampler_steps
-        return self.network.formulation.levels(self.levels_a_step * steps)
+        return self.network.formulation.levels(self.levels_a_step * steps, self.config.spacing)
 
     @property
     def levels_a_step(self) -> int:

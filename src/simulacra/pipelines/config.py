@@ -45,6 +45,7 @@ class SamplingConfig(BaseModel):
     guidance: float | None = Field(None, description="weight of the class or the prompt")
     sampler: str | None = Field(None, description="how noise is undone")
     steps: int | None = Field(None, description="of the sampler")
+    spacing: str | None = Field(None, description="of the sampler's steps")
     eta: float | None = Field(None, description="share of the ancestral sampler's noise")
     temperature: float | None = Field(None, description="below 1: likelier images, less varied")
 
