@@ -22,11 +22,14 @@ Denoise = Callable[[Tensor, Level], Tensor]
 Prediction = Literal["epsilon", "x0", "v"]
 Spacing = Literal["time", "karras"]
 KARRAS = (0.01, 80.0)
-"""Least and greatest σ / α of the spacing `karras`; the least is about the step between two of 256 levels of grey."""
+"""Least and greatest σ / α of the spacing `karras` but for EDM, which has its own; below the least, noise is about the
+step between two of 256 levels of grey."""
 
 
 class Formulation(ABC):
     """Times and levels, the network's target and weight, and the way back to x₀."""
+
+    karras_range = KARRAS
 
     @abstractmethod
     def draw_time(self, uniform: Tensor) -> Tensor:
@@ -53,11 +56,11 @@ class Formulation(ABC):
 
         Args:
             steps: how many; fewer are taken where the formulation does not have so many times.
-            spacing: "time" for those of `even`, "karras" for `karras` between the two of `KARRAS`.
+            spacing: "time" for those of `even`, "karras" for `karras` over `karras_range`.
         """
         if spacing == "time":
             return self.even(steps)
-        times = dict.fromkeys(self.time_of(karras(steps, *KARRAS)).tolist())
+        times = dict.fromkeys(self.time_of(karras(steps, *self.karras_range)).tolist())
         return [self.at(torch.tensor(time, dtype=torch.float64)) for time in (*times, 0.0)]
 
     @abstractmethod
@@ -245,6 +248,7 @@ class EDM(Formulation):
 
     def __init__(self, *, sigma_data: float = 0.5, sigma_min: float = 0.002, sigma_max: float = 80.0) -> None:
         self.data_variance, self.sigma_min, self.sigma_max = sigma_data * sigma_data, sigma_min, sigma_max
+        self.karras_range = (sigma_min, sigma_max)
 
     def draw_time(self, uniform: Tensor) -> Tensor:
         """Return log-normal σ (table 1, noise distribution), at most three deviations off."""
@@ -266,8 +270,7 @@ class EDM(Formulation):
 
     def even(self, steps: int) -> list[Level]:
         """Return the σ of equation 5, and 0."""
-        sigmas = karras(steps, self.sigma_min, self.sigma_max)
-        return [self.at(sigma) for sigma in (*sigmas, torch.zeros((), dtype=torch.float64))]
+        return self.levels(steps, "karras")
 
     def scale(self, level: Level) -> Tensor:
         """Return c_in."""

@@ -75,8 +75,8 @@ class DiffusionConfig(ModelConfig):
     )
     spacing: Spacing = Field(
         "time",
-        description="levels that the sampler passes: evenly in time, or karras: denser the less noise there is, which "
-        "deterministic samplers gain by; edm is always so",
+        description="levels that the sampler passes: evenly in time, or karras: denser the less noise there is, as edm "
+        "always has them",
     )
     eta: float = Field(0.0, ge=0, le=1, description="share of the ancestral sampler's noise; for ddim")
     guidance: float = Field(
