@@ -3,6 +3,7 @@
     pip install -c requirements.lock -e ".[text]"
     python benchmarks/gpt.py training [--rounds 15] [--steps 20] [--compile]
     python benchmarks/gpt.py generation [--rounds 5] [--tokens 200]
+    python benchmarks/gpt.py losses --text tinyshakespeare.txt [--seeds 3]
 
 The networks have 4 layers, 4 heads, 128 coordinates and a context of 64, over the characters of a text, and about 0.8
 million parameters: nanoGPT's recipe for a CPU. A training step is a batch of 12 windows, forward, backward, clipping
@@ -10,13 +11,17 @@ and the optimiser's step. "plain" is a GPT written as one does from Radford et a
 (fp32, learned positions, layer normalisation and GELU, AdamW); "transformers" is its `GPT2LMHeadModel`, trained by
 AdamW too. In generation all have the same weights, and every round begins with one of 16 prompts of one token; "plain"
 computes all of the window anew for every token. A round times every contender once, so that a busy minute hits all;
-ratios are of medians.
+ratios are of medians. Losses are of the last tenth of a text's characters, in nats, after 2,000 steps over the others:
+every contender sees as many tokens, by turns of a seed each.
 """
 
 import argparse
+import dataclasses
+import math
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,7 +29,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from simulacra.models.gpt import GPTConfig, GPTNetwork
+from simulacra.data.text_set import TextSet, texts_of
+from simulacra.models.gpt import GPT, GPTConfig, GPTNetwork
 from simulacra.nn.transformer import Transformer
 from simulacra.text.gpt2 import configuration, to_gpt2
 from simulacra.text.sampling import Sampling, draw
@@ -35,6 +41,7 @@ from simulacra.training.noise import Noise
 from simulacra.training.optimizers import optimizers_of
 
 VOCABULARY, CONTEXT, BATCH, WIDTH, LAYERS, HEADS = 66, 64, 12, 128, 4, 4
+STEPS, WARMUP, RATE = 2000, 100, 0.005
 GPT2_LIKE = {"positions": "learned", "mlp": "gelu", "norm": "layer", "qk_norm": False, "bias": True}
 
 Work = Callable[[], object]
@@ -67,9 +74,10 @@ class Plain(nn.Module):
         self.tokens, self.places = nn.Embedding(VOCABULARY, WIDTH), nn.Embedding(CONTEXT, WIDTH)
         self.blocks = nn.Sequential(*(PlainBlock() for _ in range(LAYERS)))
         self.norm = nn.LayerNorm(WIDTH, bias=False)
-        for parameter in self.parameters():
+        for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
-                nn.init.normal_(parameter, std=0.02)
+                adds_up = name.endswith(("out.weight", "mlp.2.weight"))
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * LAYERS) if adds_up else 0.02)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Map tokens (n, t) to logits (n, t, vocabulary)."""
@@ -198,14 +206,94 @@ def race(entrants: dict[str, Work], *, rounds: int, repeats: int, unit: float, t
         print(f"| {' | '.join([name, f'{unit * repeats / median:,.0f}', *ratios])} |", flush=True)
 
 
+def halves(path: Path) -> tuple[TextSet, TextSet]:
+    """Return a text's first nine tenths and its last, each with the alphabet of both."""
+    text = path.read_text(encoding="utf-8")
+    alphabet, border = texts_of([text]).alphabet, int(0.9 * len(text))
+    first, last = (dataclasses.replace(texts_of([part]), alphabet=alphabet) for part in (text[:border], text[border:]))
+    return first, last
+
+
+def train_plain(train: Tensor, seed: int) -> Plain:
+    """Train as nanoGPT's recipe for a CPU does: windows from anywhere, AdamW, a cosine to a tenth of the rate."""
+    torch.manual_seed(seed)
+    net, generator = Plain(), torch.Generator().manual_seed(seed)
+    groups = [
+        {"params": [p for p in net.parameters() if p.ndim == 2], "weight_decay": 0.1},
+        {"params": [p for p in net.parameters() if p.ndim != 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, 1e-3, betas=(0.9, 0.99))
+    for step in range(STEPS):
+        cosine = 0.5 * (1 + math.cos(math.pi * (step - WARMUP) / (STEPS - WARMUP)))
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * (step + 1) / (WARMUP + 1) if step < WARMUP else 1e-4 + 9e-4 * cosine
+        starts = torch.randint(len(train) - CONTEXT, (BATCH,), generator=generator)
+        x = torch.stack([train[start : start + CONTEXT + 1] for start in starts])
+        F.cross_entropy(net(x[:, :-1]).flatten(0, 1), x[:, 1:].flatten()).backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return net
+
+
+@torch.no_grad()
+def held_out(net: nn.Module, ids: Tensor) -> float:
+    """Return the mean cross-entropy of all windows that do not overlap, in nats a token."""
+    count = (len(ids) - 1) // CONTEXT
+    x, y = (ids[shift : shift + count * CONTEXT].view(count, CONTEXT) for shift in (0, 1))
+    logits = torch.cat([net.eval()(part) for part in x.split(128)])
+    return float(F.cross_entropy(logits.flatten(0, 1), y.flatten()))
+
+
+def losses(path: Path, *, seeds: int) -> None:
+    """Train every contender, seed by seed; print parameters, seconds and losses."""
+    train, last = halves(path)
+    sizes = {"tokenizer": "character", "context": CONTEXT, "width": WIDTH, "layers": LAYERS, "heads": HEADS}
+    common = {"steps": STEPS, "batch_size": BATCH, "weight_decay": 0.1, "validate_every": STEPS, "device": "cpu"}
+    theirs = TrainingConfig(**common, learning_rate=1e-3, warmup_steps=WARMUP)  # type: ignore[arg-type]
+    own = TrainingConfig(**common, optimizer="muon", learning_rate=RATE, warmup_steps=50)  # type: ignore[arg-type]
+    like_gpt2 = sizes | GPT2_LIKE | {"bias": False}
+    found: dict[str, list[tuple[float, float]]] = {}
+    print("| losses | seed | parameters | seconds | loss |\n|---|---|---|---|---|")
+    for seed in range(seeds):
+        for name, layout, training in (
+            ("plain, nanoGPT's recipe", None, None),
+            ("ours, nanoGPT's recipe", like_gpt2, theirs),
+            ("ours", sizes, own),
+        ):
+            began = time.perf_counter()
+            model = GPT(GPTConfig(**(layout or sizes)))  # type: ignore[arg-type]
+            if training:
+                model.fit(train, training=training, seed=seed)
+                net: nn.Module = model.network.net
+            else:
+                model.remember(train)
+                net = train_plain(_ids(model, train), seed)
+            seconds = time.perf_counter() - began
+            loss, size = held_out(net, _ids(model, last)), sum(p.numel() for p in net.parameters())
+            found.setdefault(name, []).append((seconds, loss))
+            print(f"| {name} | {seed} | {size:,} | {seconds:.0f} | {loss:.3f} |", flush=True)
+    for name, rows in found.items():
+        means = [statistics.mean(column) for column in zip(*rows, strict=True)]
+        print(f"| {name} | mean | | {means[0]:.0f} | {means[1]:.3f} |", flush=True)
+
+
+def _ids(model: GPT, texts: TextSet) -> Tensor:
+    return torch.from_numpy(np.array(model.examples(texts).ids, np.int64))
+
+
 def main() -> None:
     """Read the options and race."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["training", "generation"])
-    for name, default in (("rounds", 15), ("steps", 20), ("tokens", 200)):
+    parser.add_argument("what", choices=["training", "generation", "losses"])
+    parser.add_argument("--text", type=Path)
+    for name, default in (("rounds", 15), ("steps", 20), ("tokens", 200), ("seeds", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
+    if options.what == "losses":
+        losses(options.text or parser.error("losses need --text"), seeds=options.seeds)
+        return
     if options.what == "training":
         entrants = trainings(compiled=options.compile)
         race(entrants, rounds=options.rounds, repeats=options.steps, unit=BATCH * CONTEXT, title="training")

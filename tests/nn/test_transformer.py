@@ -5,14 +5,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from simulacra.nn.transformer import FeedForward, Transformer, dropped, rotated, rotations
+from simulacra.nn.decoder import Decoder
+from simulacra.nn.transformer import PART, FeedForward, Transformer, dropped, rotated, rotations
 from simulacra.training.noise import Noise
 from simulacra.training.seeding import seeded
 
 VARIANTS: list[dict[str, Any]] = [
     {},
     {"positions": "rotary", "mlp": "swiglu", "norm": "rms", "qk_norm": True, "bias": False},
-    {"positions": "rotary", "norm": "layer", "bias": False},
+    {"positions": "rotary", "norm": "layer", "qk_norm": True, "bias": False},
 ]
 
 
@@ -65,6 +66,20 @@ def test_with_the_cache_tokens_are_told_as_without(options: dict[str, Any], cuts
             start += n
         torch.testing.assert_close(torch.cat(parts, dim=1), net(ids))
         torch.testing.assert_close(parts[-1][:, -1], net.last(ids))
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+@pytest.mark.parametrize("cuts", [(1,) * 9, (4, 1, 1, 3), (1, 1, PART, PART + 1, 1, 1)])
+def test_a_decoder_tells_what_the_network_tells(options: dict[str, Any], cuts: tuple[int, ...]) -> None:
+    """In whatever parts it is told a text, however often its buffers grow, and when it begins again."""
+    net, told = network(context=200, **options), 0
+    ids = tokens(3, sum(cuts))
+    decoder = Decoder(net, 3)
+    decoder.logits(tokens(3, 7))
+    decoder.forget()
+    for n in cuts:
+        found, told = decoder.logits(ids[:, told : told + n]), told + n
+        torch.testing.assert_close(found, net(ids[:, :told])[:, -1].detach(), atol=1e-4, rtol=1e-4)
 
 
 def test_order_matters_to_both_kinds_of_positions() -> None:

@@ -37,7 +37,7 @@ class GPTConfig(ModelConfig):
     heads: int = Field(4, ge=1, description="heads of the attention")
     positions: Literal["learned", "rotary"] = Field("rotary", description="how places are told")
     mlp: Literal["gelu", "swiglu"] = Field("swiglu", description="feed-forward layers")
-    norm: Literal["layer", "rms"] = Field("rms", description="normalisation")
+    norm: Literal["layer", "rms"] = Field("layer", description="normalisation")
     qk_norm: bool = Field(True, description="normalise queries and keys")
     bias: bool = Field(False, description="whether linear layers and layer normalisation have one")
     dropout: float = Field(0.0, ge=0, lt=1, description="share left out in training")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +13,26 @@ Mlp = Literal["gelu", "swiglu"]
 Norm = Literal["layer", "rms"]
 
 
-class Cache(NamedTuple):
-    """Keys and values of the tokens so far, in buffers as long as the context; see `Transformer.cache`.
+PART = 64
+"""Tokens by which a cache grows."""
 
-    Args:
-        keys: one tensor a layer, (n, heads, context, head_dim).
-        values: same.
+
+class Cache:
+    """Keys and values of the tokens so far, (n × heads, head_dim, room) and (n × heads, room, head_dim) a layer.
+
+    That is how one query is quickest compared with all keys; and there is little room for what is not said yet, so that
+    what is read lies close together. See `Decoder`.
     """
 
-    keys: Sequence[Tensor]
-    values: Sequence[Tensor]
+    def __init__(self, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+        self.keys, self.values = keys, values
+
+    def make_room(self, length: int) -> None:
+        """Grow where so many tokens do not fit."""
+        more = -(-length // PART) * PART - self.values[0].shape[1]
+        if more > 0:
+            self.keys = [F.pad(each, (0, more)) for each in self.keys]
+            self.values = [F.pad(each, (0, 0, 0, more)) for each in self.values]
 
 
 class Uniform(Protocol):
@@ -43,20 +53,20 @@ def dropped(x: Tensor, share: float, noise: Uniform | None) -> Tensor:
 
 
 def rotations(context: int, dim: int, base: float = 10_000.0) -> Tensor:
-    """Return cosines and sines of the angles of every position and pair of coordinates, (2, context, dim / 2).
+    """Return the cosine of every position's angle at every coordinate, and its sine with its sign, (2, context, dim).
 
     Source: Su et al. (2021), arXiv:2104.09864, equation 34.
     """
     frequencies = base ** (-torch.arange(0, dim, 2) / dim)
     angles = torch.arange(context)[:, None] * frequencies
-    return torch.stack([angles.cos(), angles.sin()])
+    cos, sin = angles.cos(), angles.sin()
+    return torch.stack([torch.cat([cos, cos], dim=1), torch.cat([-sin, sin], dim=1)])
 
 
 def rotated(x: Tensor, rotation: Tensor) -> Tensor:
-    """Turn the pairs (x_i, x_{i + dim/2}) of (n, heads, t, dim) by the angles of (2, t, dim / 2)."""
-    first, second = x.chunk(2, dim=-1)
+    """Turn the pairs (x_i, x_{i + dim/2}) of (…, t, dim) by the angles of (2, t, dim)."""
     cos, sin = rotation.to(x.dtype)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin)
 
 
 class Attention(nn.Module):
@@ -66,7 +76,7 @@ class Attention(nn.Module):
         width: coordinates of a token; a multiple of `heads`.
         heads: numbers of looks.
         bias: whether the linear layers have one.
-        qk_norm: normalise queries and keys (Henry et al. 2020, arXiv:2010.04245), which keeps large rates stable.
+        qk_norm: normalise queries and keys (Dehghani et al. 2023, arXiv:2302.05442), which keeps large rates stable.
         dropout: share of looks and of outputs left out in training.
 
     Example:
@@ -94,37 +104,42 @@ class Attention(nn.Module):
 
         Args:
             x: the tokens.
-            rotation: angles of their positions, (2, t, head_dim / 2); None where positions are told otherwise.
-            cached: keys and values of all positions, (n, heads, context, head_dim) each, known before `start`; those of
-                the tokens are written there.
+            rotation: of their positions, see `rotations`, (2, t, head_dim); None where positions are told otherwise.
+            cached: keys and values of all positions, laid out as in `Cache`, known before `start`; those of the tokens
+                are written there.
             start: position of the first token.
             noise: for dropout; None for none.
         """
         n, t, width = x.shape
-        q, k, v = self.qkv(x).view(n, t, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        if self.qk_norm:
-            q, k = (F.rms_norm(each, each.shape[-1:]) for each in (q, k))
-        if rotation is not None:
-            q, k = rotated(q, rotation), rotated(k, rotation)
+        # Contiguous from here on: strided halves and heads cost more than the copy.
+        qk, v = self.qkv(x).view(n, t, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).split((2, 1))
+        q, k, v = *self.placed(qk.contiguous(), rotation), v[0]
         if cached is not None:
-            for buffer, new in zip(cached, (k, v), strict=True):
-                buffer[:, :, start : start + t] = new
-            k, v = (buffer[:, :, : start + t] for buffer in cached)
+            keys, values = (each.view(n, self.heads, *each.shape[1:]) for each in cached)
+            keys[..., start : start + t], values[:, :, start : start + t] = k.mT, v
+            k, v = keys[..., : start + t].mT, values[:, :, : start + t]
         seen = self._look(q, k, v, start, noise)
         return dropped(self.out(seen.transpose(1, 2).reshape(n, t, width)), self.dropout, noise)
+
+    def placed(self, qk: Tensor, rotation: Tensor | None) -> Tensor:
+        """Return queries and keys normalised and turned, as wanted."""
+        if self.qk_norm:
+            qk = F.layer_norm(qk, qk.shape[-1:])
+        return qk if rotation is None else rotated(qk, rotation)
 
     def _look(self, q: Tensor, k: Tensor, v: Tensor, start: int, noise: Uniform | None) -> Tensor:
         """Return the values seen, (n, heads, t, head_dim); no token sees a later one."""
         t = q.shape[2]
-        ahead = torch.ones(t, k.shape[2], dtype=torch.bool, device=q.device).triu(start + 1) if t > 1 else None
         if (q.device.type == "cpu" and q.dtype == torch.bfloat16) or (noise and self.dropout):
             # The fused kernel's backward in bf16 takes eight times as long on a CPU as in fp32.
-            looks = q @ k.transpose(2, 3) / math.sqrt(q.shape[3])
-            looks = looks if ahead is None else looks.masked_fill(ahead, -torch.inf)
-            return dropped(looks.softmax(dim=-1).to(v.dtype), self.dropout, noise) @ v
-        if start == 0 and t > 1:
+            q, k, v = (each.flatten(0, 1) for each in (q, k, v))
+            ahead = q.new_full((t, k.shape[1]), -torch.inf).triu(start + 1)
+            looks = torch.baddbmm(ahead, q, k.mT, alpha=1 / math.sqrt(q.shape[2])).softmax(dim=-1)
+            return torch.bmm(dropped(looks.to(v.dtype), self.dropout, noise), v).view(-1, self.heads, t, v.shape[2])
+        if start == 0:
             return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=None if ahead is None else ~ahead)
+        seen = torch.ones(t, k.shape[2], dtype=torch.bool, device=q.device).tril(start)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
 
 
 class FeedForward(nn.Module):
@@ -145,13 +160,14 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor, noise: Uniform | None = None) -> Tensor:
         """Map (…, width) to the same shape; without noise nothing is left out."""
-        h = self.first(x)
+        return dropped(self.out(self.between(self.first(x))), self.dropout, noise)
+
+    def between(self, h: Tensor) -> Tensor:
+        """Return the hidden features, of which a gate takes half."""
         if self.kind == "gelu":
-            h = F.gelu(h, approximate="tanh")
-        else:
-            gate, h = h.chunk(2, dim=-1)
-            h = F.silu(gate) * h
-        return dropped(self.out(h), self.dropout, noise)
+            return F.gelu(h, approximate="tanh")
+        gate, h = h.chunk(2, dim=-1)
+        return F.silu(gate) * h
 
 
 class Block(nn.Module):
@@ -263,6 +279,8 @@ class Transformer(nn.Module):
     def features(self, ids: Tensor, cache: Cache | None = None, start: int = 0, noise: Uniform | None = None) -> Tensor:
         """Map tokens (n, t) to what the logits are a linear function of, (n, t, width)."""
         places = slice(start, start + ids.shape[1])
+        if cache:
+            cache.make_room(places.stop)
         x = self.embedding(ids)
         if self.positions is not None:
             x = x + self.positions.weight[places]
@@ -273,8 +291,8 @@ class Transformer(nn.Module):
         return self.norm(x)  # type: ignore[no-any-return]
 
     def cache(self, n: int) -> Cache:
-        """Return empty buffers for n texts."""
+        """Return one without tokens, for n texts."""
         weight = self.embedding.weight
-        shape = (n, self.heads, self.context, weight.shape[1] // self.heads)
-        keys, values = ([weight.new_empty(shape) for _ in self.blocks] for _ in range(2))
-        return Cache(keys, values)
+        rows, size = n * self.heads, weight.shape[1] // self.heads
+        keys = [weight.new_empty(rows, size, 0) for _ in self.blocks]
+        return Cache(keys, [each.mT for each in keys])

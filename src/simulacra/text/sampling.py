@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from simulacra.nn.decoder import Decoder
 from simulacra.nn.transformer import Transformer
 
 
@@ -46,7 +47,8 @@ def probabilities(logits: Tensor, sampling: Sampling, text: Tensor) -> Tensor:
         logits = logits.scatter(1, text, penalised)
     if not sampling.temperature:
         return torch.zeros_like(logits).scatter_(1, logits.argmax(1, keepdim=True), 1.0)
-    logits = logits / sampling.temperature
+    if sampling.temperature != 1:
+        logits = logits / sampling.temperature
     if 0 < sampling.top_k < logits.shape[1]:
         least = logits.topk(sampling.top_k, dim=1).values[:, -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)
@@ -63,13 +65,13 @@ def _nucleus(found: Tensor, share: float) -> Tensor:
 
 
 def pick(found: Tensor, uniform: Tensor) -> Tensor:
-    """Return one token a row, (n, 1), by the inverse of the distribution function at a number in [0, 1).
+    """Return one token a row, (n, 1), by the inverse of the distribution function at a float64 number in [0, 1).
 
     One number decides a row, so that it does not matter which rows are drawn beside it.
     """
-    rising = found.double().cumsum(dim=1)
+    rising = found.cumsum(dim=1, dtype=torch.float64)
     # Rounding may leave the sum below 1, and the last token may be impossible.
-    return torch.searchsorted(rising, uniform.double()[:, None] * rising[:, -1:], right=True)
+    return torch.searchsorted(rising, uniform[:, None] * rising[:, -1:], right=True)
 
 
 def draw(
@@ -87,14 +89,14 @@ def draw(
         sampling: how.
         stops: told the texts after each token; true ends the drawing.
     """
-    text, cache, done = prompts, network.cache(len(prompts)), 0
+    text, decoder = prompts, Decoder(network, len(prompts))
     reach = looked_back_on(prompts.shape[1], network.context)
-    for uniform in uniforms.T:
-        if done == network.context:
-            reach, done = network.context // 2, 0
-        new = text[:, text.shape[1] - (reach - done) :]
-        logits = network.last(new, cache, done)
-        done, reach = reach, reach + 1
+    for uniform in uniforms.double().T.contiguous():
+        if decoder.said == network.context:
+            reach = network.context // 2
+            decoder.forget()
+        logits = decoder.logits(text[:, text.shape[1] - (reach - decoder.said) :])
+        reach += 1
         text = torch.cat([text, pick(probabilities(logits, sampling, text), uniform)], dim=1)
         if stops(text):
             break

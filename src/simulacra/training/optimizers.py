@@ -1,17 +1,17 @@
 """The optimisers of a training."""
 
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 
 from simulacra.errors import SimulacraError
 from simulacra.training.config import TrainingConfig
+from simulacra.training.muon import Muon
 from simulacra.training.trainable import Update
 
 
 def optimizers_of(update: Update, config: TrainingConfig) -> list[Optimizer]:
     """Return what moves an update's parameters: AdamW (Loshchilov & Hutter 2019), beside it Muon where it is wanted.
 
-    Muon (Jordan et al. 2024) moves a matrix by the nearest orthogonal one to its momentum; scaled as by Liu et al.
-    (2025), arXiv:2502.16982, equation 4, it takes the learning rate and the weight decay that AdamW takes.
+    Muon takes the learning rate and the weight decay that AdamW takes.
 
     Raises:
         SimulacraError: where Muon is wanted and the update names no matrices.
@@ -27,5 +27,4 @@ def optimizers_of(update: Update, config: TrainingConfig) -> list[Optimizer]:
     adamw = AdamW(groups, config.learning_rate, betas=update.betas, fused=True)
     if not muon:
         return [adamw]
-    options = {"weight_decay": config.weight_decay, "adjust_lr_fn": "match_rms_adamw"}
-    return [adamw, Muon(update.matrices, config.learning_rate, **options)]  # type: ignore[arg-type]
+    return [adamw, Muon(update.matrices, config.learning_rate, weight_decay=config.weight_decay)]
