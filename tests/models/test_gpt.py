@@ -78,6 +78,23 @@ def test_dropout_and_muon_train() -> None:
     assert losses.iloc[-1] < np.log(5)
 
 
+def test_interrupted_it_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    training = TrainingConfig(
+        steps=9, batch_size=8, optimizer="muon", precision="fp32", log_every=1, checkpoint_steps=4
+    )
+    whole, stopped = GPT(GPTConfig(**SMALL)), GPT(GPTConfig(**SMALL))
+    whole.fit(WORDS, training=training)
+
+    def stop(step: int, split: str, values: Any) -> None:
+        if step == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped.fit(WORDS, training=training, checkpoints=tmp_path, callbacks=[stop])
+    stopped.fit(WORDS, training=training, checkpoints=tmp_path)
+    assert stopped.fingerprint() == whole.fingerprint()
+
+
 def test_perplexity_counts_all_bytes_of_all_documents() -> None:
     found = fitted().perplexity(["abba", "cab abc"])
     assert (found.tokens, found.n_bytes, found.characters, found.context, found.stride) == (11, 11, 11, 9, 4)

@@ -69,6 +69,9 @@ class Muon(Optimizer):
     def _directions(self, matrices: list[Tensor], momentum: float) -> list[Tensor]:
         """Return gradients looked ahead along their running mean, which moves."""
         gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
-        means = [self.state[matrix].setdefault("momentum_buffer", torch.zeros_like(matrix)) for matrix in matrices]
+        for matrix in matrices:
+            if not self.state[matrix]:
+                self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix)
+        means = [self.state[matrix]["momentum_buffer"] for matrix in matrices]
         torch._foreach_lerp_(means, gradients, 1 - momentum)
         return list(torch._foreach_lerp(gradients, means, momentum))
