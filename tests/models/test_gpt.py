@@ -8,6 +8,7 @@ import pytest
 from simulacra.data import text_set
 from simulacra.data.text_set import TextSet, texts_of
 from simulacra.errors import SimulacraError
+from simulacra.models import gpt
 from simulacra.models.gpt import GPT, GPTConfig
 from simulacra.training.config import TrainingConfig
 
@@ -106,6 +107,13 @@ def test_tokens_of_a_long_document_are_those_of_its_pieces(monkeypatch: pytest.M
     monkeypatch.setattr(text_set, "PART", 7)
     assert model.examples(texts_of(["aé" * 50, "b"])).ids.tolist() == whole
     assert whole[0] == whole[101] == model.tokenizer.end and len(whole) == 103
+
+
+def test_pairs_are_counted_in_some_of_much_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = texts_of(["ab" * 50, "cd" * 50] * 10)
+    monkeypatch.setattr(gpt, "COUNTED", texts.n_bytes)
+    model = fitted(texts, steps=1, tokenizer="bpe", tokenizer_size=260)
+    assert len(model.encode("abab")) < len(model.encode("cdcd")) == 4
 
 
 def test_too_little_text_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -24,6 +25,9 @@ from simulacra.training.trainable import Trainable, Update
 
 AT_ONCE = 64
 """Texts that are drawn side by side."""
+
+COUNTED = 2**26
+"""Bytes in which the bpe counts pairs, spread evenly: more would change little, and words are held in memory."""
 
 
 class GPTConfig(ModelConfig):
@@ -126,7 +130,7 @@ class GPT(NeuralModel[TextSet], LanguageModel):
     def remember(self, train: TextSet) -> None:
         """Learn the tokenizer."""
         super().remember(train)
-        pieces = (piece for _, piece in train.pieces())
+        pieces = islice((piece for _, piece in train.pieces()), 0, None, 1 + train.n_bytes // COUNTED)
         self._tell(build(self.config.tokenizer, alphabet=train.alphabet, texts=pieces, size=self.config.tokenizer_size))
 
     def _tell(self, tokenizer: Tokenizer) -> None:

@@ -19,6 +19,9 @@ Kind = Literal["character", "byte", "bpe"]
 END = "<|end|>"
 """The token between documents, which begins each; no text holds it, since it is never looked for in one."""
 
+CUT = 2**14
+"""Characters of a text that pairs are counted in at once."""
+
 
 class Tokenizer:
     """Turns text into token indices and back, without loss.
@@ -94,6 +97,8 @@ def build(kind: Kind, *, alphabet: str, texts: Iterable[str], size: int) -> Toke
             if size <= len(letters):
                 raise SimulacraError(f"a bpe needs {len(letters) + 1} tokens at least, got tokenizer_size {size}")
             trainer = BpeTrainer(vocab_size=size - 1, initial_alphabet=letters, show_progress=False)
-            library.train_from_iterator(texts, trainer)
+            # The library holds 256 of them at once.
+            cuts = (text[start : start + CUT] for text in texts for start in range(0, len(text), CUT))
+            library.train_from_iterator(cuts, trainer)
     library.add_special_tokens([END])
     return Tokenizer(library)
