@@ -250,7 +250,7 @@ def losses(path: Path, *, seeds: int) -> None:
     train, last = halves(path)
     sizes = {"tokenizer": "character", "context": CONTEXT, "width": WIDTH, "layers": LAYERS, "heads": HEADS}
     common = {"steps": STEPS, "batch_size": BATCH, "weight_decay": 0.1, "validate_every": STEPS, "device": "cpu"}
-    theirs = TrainingConfig(**common, learning_rate=1e-3, warmup_steps=WARMUP)  # type: ignore[arg-type]
+    theirs = TrainingConfig(**common, learning_rate=1e-3, final_rate=0.1, warmup_steps=WARMUP)  # type: ignore[arg-type]
     own = TrainingConfig(**common, optimizer="muon", learning_rate=RATE, warmup_steps=50)  # type: ignore[arg-type]
     like_gpt2 = sizes | GPT2_LIKE | {"bias": False}
     found: dict[str, list[tuple[float, float]]] = {}
@@ -279,7 +279,7 @@ def losses(path: Path, *, seeds: int) -> None:
 
 
 def _ids(model: GPT, texts: TextSet) -> Tensor:
-    return torch.from_numpy(np.array(model.examples(texts).ids, np.int64))
+    return torch.from_numpy(model.examples(texts).ids[:].astype(np.int64))
 
 
 def main() -> None:

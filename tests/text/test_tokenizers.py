@@ -1,6 +1,7 @@
 import pytest
 
 from simulacra.errors import SimulacraError
+from simulacra.text import tokenizers
 from simulacra.text.tokenizers import END, Kind, Tokenizer, build
 
 TEXTS = [
@@ -25,6 +26,16 @@ def test_texts_come_back_as_they_were(kind: Kind) -> None:
             ids = each.encode(text)
             assert each.decode(ids) == text and (ids != each.end).all()
             assert 0 <= ids.min(initial=0) <= ids.max(initial=0) < each.size
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_long_text_has_the_tokens_that_it_has_in_one_part(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, made = "  ".join(TEXTS) + "".join(TEXTS), tokenizer(kind)
+    whole = made.encode(text)
+    for size in (1, 2, 7, 30):
+        monkeypatch.setattr(tokenizers, "CUT", size)
+        assert len(tokenizers._cut(text)) > 20 // size
+        assert made.encode(text).tolist() == whole.tolist()
 
 
 def test_sizes_are_what_was_asked_for() -> None:

@@ -17,6 +17,12 @@ def test_warm_up_is_linear_and_cosine_ends_near_zero() -> None:
     assert learning_rate_factor(config, 109) == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.99)))
 
 
+def test_a_cosine_may_end_above_zero() -> None:
+    config = TrainingConfig(steps=100, final_rate=0.1)
+    rates = [learning_rate_factor(config, step) for step in (0, 50, 100)]
+    assert rates == pytest.approx([1, 0.55, 0.1])
+
+
 def test_constant_schedule_stays() -> None:
     config = TrainingConfig(steps=100, schedule="constant")
     assert {learning_rate_factor(config, step) for step in range(100)} == {1.0}

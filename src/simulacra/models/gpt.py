@@ -1,7 +1,6 @@
 """GPT: a decoder-only transformer over tokens, Radford et al. (2019)."""
 
-import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, ClassVar, Literal, Self
 
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from simulacra.data.text_set import TextSet
-from simulacra.data.token_set import TokenSet
+from simulacra.data.token_set import FileTokens, TokenSet
 from simulacra.models.base import ModelConfig
 from simulacra.models.language import LanguageModel, Tokens
 from simulacra.models.neural import NeuralModel
@@ -81,7 +80,7 @@ class GPTNetwork(Trainable):
     def updates(self) -> Sequence[Update]:
         """Return the one update; what maps features to features are the blocks' matrices."""
         matrices = [parameter for parameter in self.net.blocks.parameters() if parameter.ndim == 2]
-        return (Update("", self.loss, list(self.parameters()), betas=(0.9, 0.95), matrices=matrices),)
+        return (Update("", self.loss, list(self.parameters()), betas=(0.9, 0.99), matrices=matrices),)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the mean cross-entropy of each next token, in nats."""
@@ -150,17 +149,17 @@ class GPT(NeuralModel[TextSet], LanguageModel):
         return GPTNetwork(self.config, self.tokenizer.size)
 
     def examples(self, data: TextSet) -> TokenSet:
-        """Return the texts' tokens, in a file that is gone with the process: they may be larger than memory."""
-        kind = np.uint16 if self.tokenizer.size <= 2**16 else np.uint32
-        with tempfile.TemporaryFile() as file:
-            last = -1
-            for row, piece in data.pieces():
-                # A long document is told in pieces, at whose borders no token spans both.
-                file.write(np.array(self.begins if row != last else (), kind).tobytes())
-                file.write(self.tokenizer.encode(piece).astype(kind).tobytes())
-                last = row
-            file.flush()
-            return TokenSet(np.memmap(file, kind, mode="r"), self.config.context)
+        """Return the texts' tokens, in a file, since they may be larger than memory."""
+        return TokenSet(FileTokens(self._told(data), self.tokenizer.size), self.config.context)
+
+    def _told(self, data: TextSet) -> Iterator[Tokens]:
+        """Yield the texts' tokens; a long document's in pieces, at whose borders no token spans both."""
+        last = -1
+        for row, piece in data.pieces():
+            if row != last:
+                yield np.array(self.begins, np.int64)
+            yield self.encode(piece)
+            last = row
 
     def encode(self, text: str) -> Tokens:
         """Return a text's tokens, (n,)."""

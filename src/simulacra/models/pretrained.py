@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from simulacra.data.text_set import TextSet
-from simulacra.data.token_set import TokenSet
+from simulacra.data.token_set import FileTokens, TokenSet
 from simulacra.errors import SimulacraError
 from simulacra.models.base import ModelConfig
 from simulacra.models.language import LanguageModel, Tokens
@@ -253,14 +253,16 @@ class Pretrained(NeuralModel[TextSet], LanguageModel):
         return History() if self.config.fine_tune == "none" else super().learn(train, training, **options)
 
     def examples(self, data: TextSet) -> TokenSet:
-        """Return the texts' tokens, with the token between documents where the tokenizer has one."""
-        end = [] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id]
-        parts, last = [], 0
+        """Return the texts' tokens, in a file, with the one between documents where the tokenizer has one."""
+        return TokenSet(FileTokens(self._told(data), self.vocabulary), self.config.training_context)
+
+    def _told(self, data: TextSet) -> Iterator[Tokens]:
+        end, last = self.tokenizer.eos_token_id, 0
         for row, piece in data.pieces():
-            parts.append(np.array(end if row != last else [], np.uint32))
-            parts.append(self.encode(piece).astype(np.uint32))
+            if row != last and end is not None:
+                yield np.array([end])
+            yield self.encode(piece)
             last = row
-        return TokenSet(np.concatenate(parts), self.config.training_context)
 
     def encode(self, text: str) -> Tokens:
         """Return a text's tokens, (n,), without any that marks its beginning or end."""

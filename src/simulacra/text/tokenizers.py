@@ -3,6 +3,7 @@
 All are tokenizers of the library of this name, so that one file of JSON keeps any of them.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Literal
 
@@ -20,7 +21,10 @@ END = "<|end|>"
 """The token between documents, which begins each; no text holds it, since it is never looked for in one."""
 
 CUT = 2**14
-"""Characters of a text that pairs are counted in at once."""
+"""Characters, about, that one core tokenises at once."""
+
+BORDER = re.compile(r"(?<=\S) (?=\S)")
+"""Where no token reaches across: a single space belongs to the word that follows it."""
 
 
 class Tokenizer:
@@ -55,7 +59,8 @@ class Tokenizer:
                     f"the tokenizer does not know the character {text[strange]!r} (U+{ord(text[strange]):04X}, number "
                     f"{strange} of the text): leave it out, or train with tokenizer: byte or bpe"
                 )
-        return np.array(self._library.encode(text, add_special_tokens=False).ids, np.int64)
+        found = self._library.encode_batch_fast(_cut(text), add_special_tokens=False)
+        return np.concatenate([np.array(each.ids, np.int64) for each in found])
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of tokens; bytes that are no character become U+FFFD, and `END` is left out."""
@@ -98,7 +103,15 @@ def build(kind: Kind, *, alphabet: str, texts: Iterable[str], size: int) -> Toke
                 raise SimulacraError(f"a bpe needs {len(letters) + 1} tokens at least, got tokenizer_size {size}")
             trainer = BpeTrainer(vocab_size=size - 1, initial_alphabet=letters, show_progress=False)
             # The library holds 256 of them at once.
-            cuts = (text[start : start + CUT] for text in texts for start in range(0, len(text), CUT))
-            library.train_from_iterator(cuts, trainer)
+            library.train_from_iterator((part for text in texts for part in _cut(text)), trainer)
     library.add_special_tokens([END])
     return Tokenizer(library)
+
+
+def _cut(text: str) -> list[str]:
+    """Return a text in parts whose tokens are its own."""
+    parts, start = [], 0
+    while border := BORDER.search(text, start + CUT):
+        parts.append(text[start : border.start()])
+        start = border.start()
+    return [*parts, text[start:]]

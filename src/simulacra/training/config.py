@@ -39,6 +39,7 @@ class TrainingConfig(BaseModel):
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="shape of the learning rate after warm-up")
+    final_rate: float = Field(0.0, ge=0, le=1, description="share of the peak learning rate that a cosine ends at")
     warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up")
     gradient_clip: float = Field(1.0, ge=0, description="largest gradient norm; 0 switches clipping off")
     ema_decay: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights; 0 switches them off")
