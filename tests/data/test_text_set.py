@@ -35,6 +35,13 @@ def test_what_has_no_blanks_is_cut_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(texts_of(["x" * 25]).passages()) == ["x" * 10, "x" * 10, "x" * 5]
 
 
+def test_pieces_are_counted_before_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = texts_of(["x" * 25, "y", "zz" * 10])
+    for part, pieces in ((10, 6), (5, 10), (100, 3)):
+        monkeypatch.setattr(text_set, "PART", part)
+        assert texts.n_pieces == len(list(texts.pieces())) == pieces
+
+
 def test_digests_are_those_of_the_documents(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_set, "PART", 7)
     whole = documents(np.random.default_rng(1))

@@ -106,6 +106,11 @@ class TextSet:
         """Bytes of all documents."""
         return int((self.spans[:, 1] - self.spans[:, 0]).sum())
 
+    @property
+    def n_pieces(self) -> int:
+        """Number of `pieces`."""
+        return int((-(-(self.spans[:, 1] - self.spans[:, 0]) // PART)).sum())
+
     def parts(self) -> Iterator[tuple[int, bytes]]:
         """Yield every document in parts of `PART` bytes at most, each with the document's row."""
         for row, (start, end) in enumerate(self.spans):

@@ -1,6 +1,6 @@
 """GPT: a decoder-only transformer over tokens, Radford et al. (2019)."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, ClassVar, Literal, Self
 
@@ -150,16 +150,7 @@ class GPT(NeuralModel[TextSet], LanguageModel):
 
     def examples(self, data: TextSet) -> TokenSet:
         """Return the texts' tokens, in a file, since they may be larger than memory."""
-        return TokenSet(FileTokens(self._told(data), self.tokenizer.size), self.config.context)
-
-    def _told(self, data: TextSet) -> Iterator[Tokens]:
-        """Yield the texts' tokens; a long document's in pieces, at whose borders no token spans both."""
-        last = -1
-        for row, piece in data.pieces():
-            if row != last:
-                yield np.array(self.begins, np.int64)
-            yield self.encode(piece)
-            last = row
+        return TokenSet(FileTokens(self.tokenised(data, self.begins), self.vocabulary), self.config.context)
 
     def encode(self, text: str) -> Tokens:
         """Return a text's tokens, (n,)."""

@@ -1,7 +1,7 @@
 """What families of text share: tokens, prompts, and one perplexity for all."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from simulacra.data.text_set import TextSet
 from simulacra.metrics.perplexity import Perplexity, perplexity, together
 from simulacra.models.base import GenerativeModel
+from simulacra.training import distributed
+from simulacra.training.progress import Progress
 
 Tokens = NDArray[np.int64]
 
@@ -40,6 +42,21 @@ class LanguageModel(GenerativeModel[TextSet]):
     @abstractmethod
     def log_probs(self, ids: Tokens) -> NDArray[np.float64]:
         """Map windows of tokens (n, t) to the log probability of each but the first, (n, t − 1), in nats."""
+
+    def tokenised(self, data: TextSet, before: Sequence[int]) -> Iterator[Tokens]:
+        """Yield the tokens of texts, which may be larger than memory, and show how far that is.
+
+        A document's come after those given; a long one's in pieces, at whose borders no token spans both.
+        """
+        last = -1
+        leads = distributed.here().leads
+        shown = Progress(f"{self.name} tokenises", done=0, steps=data.n_pieces, hidden=not leads, losses=False)
+        with shown as progress:
+            for row, piece in progress.over(data.pieces()):
+                if row != last:
+                    yield np.array(before, np.int64)
+                yield self.encode(piece)
+                last = row
 
     @abstractmethod
     def sample(self, n: int, *, prompt: str = "", tokens: int, stop: Sequence[str] = (), seed: int) -> list[str]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -146,16 +146,16 @@ def located(config: PretrainedConfig) -> str:
         if place.is_absolute() or config.source.startswith(("~", ".")):
             raise SimulacraError(f"there is no folder {place} for pretrained.model.source; correct it")
         return config.source
+    found = ", ".join(sorted(path.name for path in place.glob("*.gguf"))) or "none"
     if config.gguf_file:
         if not (place / config.gguf_file).is_file():
-            found = ", ".join(sorted(path.name for path in place.glob("*.gguf"))) or "none"
             raise SimulacraError(f"{place} has no file {config.gguf_file}; of the format GGUF there is {found}")
     elif not list(place.glob("*.safetensors")):
         pickled = next((path.name for pattern in PICKLES for path in place.glob(pattern)), "")
         raise SimulacraError(
             f"{place} has no weights as safetensors"
             + (f", and {pickled} would be read by pickle, which may run any code" if pickled else "")
-            + "; convert them, or set pretrained.model.gguf_file"
+            + f"; convert them, or set pretrained.model.gguf_file (there is {found})"
         )
     return str(place)
 
@@ -253,16 +253,9 @@ class Pretrained(NeuralModel[TextSet], LanguageModel):
         return History() if self.config.fine_tune == "none" else super().learn(train, training, **options)
 
     def examples(self, data: TextSet) -> TokenSet:
-        """Return the texts' tokens, in a file, with the one between documents where the tokenizer has one."""
-        return TokenSet(FileTokens(self._told(data), self.vocabulary), self.config.training_context)
-
-    def _told(self, data: TextSet) -> Iterator[Tokens]:
-        end, last = self.tokenizer.eos_token_id, 0
-        for row, piece in data.pieces():
-            if row != last and end is not None:
-                yield np.array([end])
-            yield self.encode(piece)
-            last = row
+        """Return the texts' tokens, in a file, each document's after the one that ends it, if any."""
+        end = [] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id]
+        return TokenSet(FileTokens(self.tokenised(data, end), self.vocabulary), self.config.training_context)
 
     def encode(self, text: str) -> Tokens:
         """Return a text's tokens, (n,), without any that marks its beginning or end."""
