@@ -55,7 +55,7 @@ MEANINGS = {
     "for their own.",
     "bayes_accuracy": "Share of test images whose class the family's own likelihood finds, by Bayes' rule.",
     "train_seconds": "Time to fit the family on the device named under Training.",
-    "sample_ms": "Time to generate one image on the same device.",
+    "sample_ms": "Time to generate one sample on the same device.",
     "parameters": "Numbers that were fitted.",
 }
 LATENT_TITLES = {
