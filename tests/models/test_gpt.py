@@ -4,13 +4,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from simulacra.data import text_set
 from simulacra.data.text_set import TextSet, texts_of
 from simulacra.errors import SimulacraError
 from simulacra.models import gpt
 from simulacra.models.gpt import GPT, GPTConfig
+from simulacra.training.batches import Batch
 from simulacra.training.config import TrainingConfig
+from simulacra.training.noise import Noise
 
 WORDS = texts_of(["abba cab ", "bacca", "a b c abc", "cabba"] * 10)
 SMALL: dict[str, Any] = {"context": 8, "width": 16, "layers": 2, "heads": 2, "tokenizer": "character"}
@@ -77,6 +80,15 @@ def test_dropout_and_muon_train() -> None:
     history = model.fit(WORDS, validation=WORDS, training=training).frame()
     losses = history[(history.split == "validation") & (history["name"] == "loss")].value
     assert losses.iloc[-1] < np.log(5)
+
+
+def test_a_validation_in_parts_is_the_loss_of_all() -> None:
+    network = fitted().network
+    windows = torch.from_numpy(fitted().examples(WORDS).windows(np.arange(gpt.JUDGED_AT_ONCE + 3)))
+    batch = Batch(windows, None, 0, Noise(0))
+    with torch.no_grad():
+        parts = network.loss(batch)["loss"].item()
+    assert network.loss(batch)["loss"].item() == pytest.approx(parts, rel=1e-5)
 
 
 def test_interrupted_it_ends_as_if_it_had_not_been(tmp_path: Path) -> None:

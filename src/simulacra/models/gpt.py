@@ -25,6 +25,9 @@ from simulacra.training.trainable import Trainable, Update
 AT_ONCE = 64
 """Texts that are drawn side by side."""
 
+JUDGED_AT_ONCE = 16
+"""Windows whose logits are in memory together, where no gradient needs them."""
+
 COUNTED = 2**26
 """Bytes in which the bpe counts pairs, spread evenly: more would change little, and words are held in memory."""
 
@@ -84,8 +87,14 @@ class GPTNetwork(Trainable):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the mean cross-entropy of each next token, in nats."""
-        logits = self.net(batch.x[:, :-1], noise=batch.noise if self.training else None)
-        return {"loss": F.cross_entropy(logits.flatten(0, 1).float(), batch.x[:, 1:].flatten())}
+        # Logits of many rows fill the memory; where no gradient needs them, a few rows are enough at once.
+        parts = [batch.x] if torch.is_grad_enabled() else torch.split(batch.x, JUDGED_AT_ONCE)
+        noise = batch.noise if self.training else None
+        sums = []
+        for x in parts:
+            logits = self.net(x[:, :-1], noise=noise).flatten(0, 1).float()
+            sums.append(F.cross_entropy(logits, x[:, 1:].flatten(), reduction="sum"))
+        return {"loss": torch.stack(sums).sum() / batch.x[:, 1:].numel()}
 
 
 class GPT(NeuralModel[TextSet], LanguageModel):
