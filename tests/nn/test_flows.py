@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from simulacra.nn.flows import (
     VectorFlow,
     initialise,
 )
+from simulacra.training.seeding import seeded
 
 
 def shaken(module: nn.Module, scale: float = 0.4, seed: int = 0) -> nn.Module:
@@ -40,26 +42,37 @@ def mlp(in_features: int, out_features: int) -> Mlp:
     return Mlp(in_features, out_features, width=5, context=2)
 
 
-LAYERS: dict[str, tuple[Bijection, Tensor]] = {
-    "actnorm of vectors": (ActNorm(5), normal(3, 5)),
-    "actnorm of images": (ActNorm(2), normal(3, 2, 3, 2)),
-    "convolution": (InvertibleConv(4), normal(3, 4, 2, 3)),
-    "squeeze": (Squeeze(), normal(3, 2, 4, 2)),
-    "regroup": (Regroup(), normal(3, 8, 1, 2)),
-    "couplings of vectors": (Couplings((3, 2), mlp, n=3), normal(3, 5)),
-    "couplings of images": (Couplings((2, 1), conv_net, n=3), normal(3, 3, 2, 3)),
-    "unbounded couplings": (Couplings((2, 1), conv_net, n=2, bound=math.inf), normal(3, 3, 2, 3)),
-    "checkerboard": (CheckerboardCouplings(2, conv_net, n=3), normal(3, 2, 3, 3)),
-    "checkerboard of one pixel": (CheckerboardCouplings(1, conv_net, n=2), normal(3, 1, 1, 1)),
-    "prior": (ConditionalAffine(4, 2), normal(3, 4)),
-    "scaled levels": (Levels(0.0), 128 + 40 * normal(3, 1, 2, 2)),
-    "logit of levels": (Levels(0.05), 128 + 40 * normal(3, 1, 2, 2)),
+LAYERS: dict[str, tuple[Callable[[], Bijection], Tensor]] = {
+    "actnorm of vectors": (lambda: ActNorm(5), normal(3, 5)),
+    "actnorm of images": (lambda: ActNorm(2), normal(3, 2, 3, 2)),
+    "convolution": (lambda: InvertibleConv(4), normal(3, 4, 2, 3)),
+    "squeeze": (Squeeze, normal(3, 2, 4, 2)),
+    "regroup": (Regroup, normal(3, 8, 1, 2)),
+    "couplings of vectors": (lambda: Couplings((3, 2), mlp, n=3), normal(3, 5)),
+    "couplings of images": (lambda: Couplings((2, 1), conv_net, n=3), normal(3, 3, 2, 3)),
+    "unbounded couplings": (lambda: Couplings((2, 1), conv_net, n=2, bound=math.inf), normal(3, 3, 2, 3)),
+    "checkerboard": (lambda: CheckerboardCouplings(2, conv_net, n=3), normal(3, 2, 3, 3)),
+    "checkerboard of one pixel": (lambda: CheckerboardCouplings(1, conv_net, n=2), normal(3, 1, 1, 1)),
+    "prior": (lambda: ConditionalAffine(4, 2), normal(3, 4)),
+    "scaled levels": (lambda: Levels(0.0), 128 + 40 * normal(3, 1, 2, 2)),
+    "logit of levels": (lambda: Levels(0.05), 128 + 40 * normal(3, 1, 2, 2)),
     "scales": (
-        MultiScale([Chain(Squeeze(), InvertibleConv(4)), Chain(Squeeze(), InvertibleConv(8))], [(4, 2, 2), (8, 1, 1)]),
+        lambda: MultiScale(
+            [Chain(Squeeze(), InvertibleConv(4)), Chain(Squeeze(), InvertibleConv(8))], [(4, 2, 2), (8, 1, 1)]
+        ),
         normal(3, 1, 4, 4),
     ),
-    "flow on vectors": (VectorFlow(5, couplings=4, width=6, context=2), normal(3, 5)),
+    "flow on vectors": (lambda: VectorFlow(5, couplings=4, width=6, context=2), normal(3, 5)),
 }
+
+
+def made(name: str) -> tuple[Bijection, Tensor]:
+    """One of the layers, the same whatever was tried before, and what it is shown."""
+    make, x = LAYERS[name]
+    with seeded(0):
+        layer = make()
+    shaken(layer)
+    return layer, x
 
 
 def context_for(x: Tensor) -> Tensor:
@@ -68,8 +81,7 @@ def context_for(x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_log_determinant_is_that_of_autograd_s_jacobian(name: str) -> None:
-    layer, x = LAYERS[name]
-    shaken(layer)
+    layer, x = made(name)
     context = context_for(x)
     log_det = layer(x, context)[1].detach()
     for row, (one, its_context) in enumerate(zip(x.split(1), context.split(1), strict=True)):
@@ -80,7 +92,7 @@ def test_log_determinant_is_that_of_autograd_s_jacobian(name: str) -> None:
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_inverse_leads_back(name: str) -> None:
-    layer, x = LAYERS[name]
+    layer, x = made(name)
     context = context_for(x)
     with torch.no_grad():
         back = layer.inverse(layer(x, context)[0], context)
