@@ -16,8 +16,8 @@ Function = Callable[[Tensor], Tensor]
 class Decoder:
     """Texts that grow, and the logits of what comes next.
 
-    With one token a text, what an operation costs by itself is what is waited for: modules' attributes cost more than
-    half of it. So weights are taken out of the modules here, and nothing is done that one token does not need.
+    With one token a text, much of the time goes into calling operations and modules rather than into arithmetic. So
+    weights are taken out of the modules here, and nothing is done that one token does not need.
 
     Args:
         network: in eval mode; its weights may not be replaced while this is in use.
