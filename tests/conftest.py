@@ -77,19 +77,28 @@ def kedro() -> Run:
 
 
 @pytest.fixture(scope="session")
-def finished_project(tmp_path_factory: pytest.TempPathFactory, kedro: Run) -> Path:
-    """A project in which two families went through the graph on fabricated data; tests leave it as it is."""
-    return _run_through(copy_project(tmp_path_factory.mktemp("finished")), kedro)
+def plainly_installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Environment of a process in which modules of the extras cannot be found, as after the README's first command."""
+    place = tmp_path_factory.mktemp("plain")
+    hidden = ("gguf", "keras", "peft", "transformers")
+    (place / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({hidden}))\n")
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(place), os.environ.get("PYTHONPATH")]))}
 
 
 @pytest.fixture(scope="session")
-def whole_project(tmp_path_factory: pytest.TempPathFactory, kedro: Run) -> Path:
+def finished_project(tmp_path_factory: pytest.TempPathFactory, kedro: Run, plainly_installed: dict[str, str]) -> Path:
+    """A project in which two families went through the graph on fabricated data; tests leave it as it is."""
+    return _run_through(copy_project(tmp_path_factory.mktemp("finished")), kedro, plainly_installed)
+
+
+@pytest.fixture(scope="session")
+def whole_project(tmp_path_factory: pytest.TempPathFactory, kedro: Run, plainly_installed: dict[str, str]) -> Path:
     """The same with all families, which takes much longer."""
-    return _run_through(copy_project(tmp_path_factory.mktemp("whole"), few=False), kedro)
+    return _run_through(copy_project(tmp_path_factory.mktemp("whole"), few=False), kedro, plainly_installed)
 
 
-def _run_through(project: Path, kedro: Run) -> Path:
-    done = kedro(project, "run", "--env", "test")
+def _run_through(project: Path, kedro: Run, environment: dict[str, str]) -> Path:
+    done = kedro(project, "run", "--env", "test", **environment)
     (project / "run.log").write_text(done.stdout + done.stderr)
     return project
 

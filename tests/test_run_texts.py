@@ -14,9 +14,14 @@ TEST = ("run", "--env", "test", "--namespaces", "pydoc")
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, copied: Callable[[Path], Path], kedro: Run) -> Path:
+def project(
+    tmp_path_factory: pytest.TempPathFactory,
+    copied: Callable[[Path], Path],
+    kedro: Run,
+    plainly_installed: dict[str, str],
+) -> Path:
     place = copied(tmp_path_factory.mktemp("texts"))
-    done = kedro(place, *TEST)
+    done = kedro(place, *TEST, **plainly_installed)
     (place / "run.log").write_text(done.stdout + done.stderr)
     return place
 
@@ -31,6 +36,15 @@ def test_the_leaderboard_ranks_by_bits_a_byte(project: Path) -> None:
     assert 0 < table.loc["gpt", "bits_per_byte"] < 8 < table.loc["gpt", "perplexity"]
     log = (project / "run.log").read_text()
     assert "Bits/byte" in log and "Warning" not in log and "Traceback" not in log
+
+
+def test_a_family_that_needs_an_extra_says_so_before_the_run(
+    project: Path, kedro: Run, plainly_installed: dict[str, str]
+) -> None:
+    done = kedro(project, "run", "--namespaces", "tinyshakespeare", code=1, **plainly_installed)
+    said = done.stdout + done.stderr
+    assert "family pretrained needs transformers and peft" in said and '-e ".[text]"' in said
+    assert "Traceback" not in said and not (project / "data/02_intermediate/tinyshakespeare").exists()
 
 
 def test_the_report_shows_texts_beside_training_passages(project: Path) -> None:

@@ -11,6 +11,7 @@ from kedro.framework.hooks import hook_impl
 from simulacra import files
 from simulacra.errors import SimulacraError
 from simulacra.experiments import STAGES, command_options
+from simulacra.models import FAMILIES, refuse_missing
 from simulacra.tracking import TrackingConfig
 
 if TYPE_CHECKING:
@@ -47,11 +48,13 @@ class ProjectHooks:
     # First of all hooks, so that a run that cannot begin is not tracked as one that began.
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: "Pipeline", catalog: "DataCatalog") -> None:
-        """Refuse a run whose free inputs are missing or damaged.
+        """Refuse a run whose free inputs are missing or damaged, or whose families need what is not installed.
 
         Raises:
-            SimulacraError: naming the first missing or damaged input and the command that makes it.
+            SimulacraError: naming the first of these, and the command that makes or installs it.
         """
+        for family in sorted(FAMILIES.keys() & {tag for node in pipeline.nodes for tag in node.tags}):
+            refuse_missing(family)
         for name in sorted(pipeline.inputs()):
             if name.startswith("params:"):
                 if name not in catalog:

@@ -1,5 +1,6 @@
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,7 @@ def test_a_hub_that_cannot_be_reached_ends_in_one_message(monkeypatch: pytest.Mo
 
 
 def test_without_the_extra_it_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("simulacra.models.pretrained.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="needs the extra text"):
-        PretrainedConfig()
+    monkeypatch.setitem(sys.modules, "peft", None)
+    model = Pretrained(PretrainedConfig())
+    with pytest.raises(SimulacraError, match=r"needs peft, which the extra text brings"):
+        model.build()

@@ -1,6 +1,7 @@
 """Generative families: one file each, named as in FAMILIES."""
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simulacra.errors import SimulacraError
@@ -13,7 +14,8 @@ class Family(NamedTuple):
     """One family: the class in the module of the family's name, and the kinds of data that it models.
 
     Without importing it: `latent` says that it has codes, that is `encode` and `decode`, `denoises` that it undoes
-    noise, so that it can be filmed and can edit images, and `prompts` that it can be asked in words.
+    noise, so that it can be filmed and can edit images, and `prompts` that it can be asked in words. `needs` are
+    modules that an extra brings.
     """
 
     class_name: str
@@ -21,6 +23,8 @@ class Family(NamedTuple):
     latent: bool = False
     denoises: bool = False
     prompts: bool = False
+    extra: str = ""
+    needs: tuple[str, ...] = ()
 
 
 FAMILIES: dict[str, Family] = {
@@ -32,7 +36,7 @@ FAMILIES: dict[str, Family] = {
     "gpt": Family("GPT", frozenset({"text"})),
     "naive_bayes": Family("NaiveBayes", frozenset({"image"})),
     "pixelcnn": Family("PixelCNN", frozenset({"image"})),
-    "pretrained": Family("Pretrained", frozenset({"text"})),
+    "pretrained": Family("Pretrained", frozenset({"text"}), extra="text", needs=("transformers", "peft")),
     "vae": Family("VAE", frozenset({"image"}), latent=True),
 }
 
@@ -50,3 +54,17 @@ def family_class(name: str) -> "type[GenerativeModel[Any]]":
         raise SimulacraError(f"unknown family {name!r}; there are {', '.join(sorted(FAMILIES))}")
     loaded: type[GenerativeModel[Any]] = getattr(import_module(f"{__name__}.{name}"), FAMILIES[name].class_name)
     return loaded
+
+
+def refuse_missing(family: str) -> None:
+    """Refuse a family that needs what is not installed.
+
+    Raises:
+        SimulacraError: which names the extra that brings it.
+    """
+    facts = FAMILIES[family]
+    if missing := [module for module in facts.needs if find_spec(module) is None]:
+        raise SimulacraError(
+            f"the family {family} needs {' and '.join(missing)}, which the extra {facts.extra} brings: run "
+            f'`pip install -c requirements.lock -e ".[{facts.extra}]"`, or leave the family out of experiments.yml'
+        )

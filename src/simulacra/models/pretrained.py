@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from simulacra.data.text_set import TextSet
 from simulacra.data.token_set import FileTokens, TokenSet
 from simulacra.errors import SimulacraError
+from simulacra.models import refuse_missing
 from simulacra.models.base import ModelConfig
 from simulacra.models.language import LanguageModel, Tokens
 from simulacra.models.neural import NeuralModel
@@ -29,10 +30,6 @@ from simulacra.training.trainable import Trainable, Update
 logger = logging.getLogger(__name__)
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-EXTRA = (
-    'the family pretrained needs the extra text: run `pip install -c requirements.lock -e ".[text]"`, or leave the '
-    "family out of experiments.yml"
-)
 AT_ONCE = 16
 """Texts that are drawn side by side."""
 
@@ -130,11 +127,8 @@ def located(config: PretrainedConfig) -> str:
     """Return where a model lies, as `from_pretrained` takes it.
 
     Raises:
-        SimulacraError: where the extra is missing, for a folder or package that is not there, and for weights that only
-            pickle could read.
+        SimulacraError: for a folder or package that is not there, and for weights that only pickle could read.
     """
-    if find_spec("transformers") is None or find_spec("peft") is None:
-        raise SimulacraError(EXTRA)
     place = Path(config.source).expanduser()
     if config.source.startswith("package:"):
         name = config.source.removeprefix("package:")
@@ -321,6 +315,7 @@ def _loaded(config: PretrainedConfig) -> tuple[Any, Any]:
     Raises:
         SimulacraError: where the extra is missing, and where the source cannot be had.
     """
+    refuse_missing("pretrained")
     place = located(config)
     # Its own bars and hints would stand between those of the run.
     from transformers.utils import logging as library
