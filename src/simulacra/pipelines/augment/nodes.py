@@ -3,9 +3,9 @@
 from typing import Any
 
 from simulacra.augmentation.config import AugmentationConfig
-from simulacra.errors import SimulacraError
 from simulacra.incremental import skippable
 from simulacra.pipelines.annotations import ImageModel, ImageSet
+from simulacra.pipelines.checks import refuse_other_split
 from simulacra.pipelines.config import FamilyConfig
 
 
@@ -36,8 +36,8 @@ def try_augmentation(
     """
     from simulacra.augmentation import protocol
 
-    if augmentation.generator_data == "train" and model.train_sha256 != train_set.fingerprint():
-        raise SimulacraError(f"{model.name} was fitted to another split of the data; run `kedro run --pipeline train`")
+    if augmentation.generator_data == "train":
+        refuse_other_split(model.name, model.train_sha256, train_set.fingerprint())
     if not baseline:
         verdict = protocol.not_applicable("The data carry no classes, so there is no classifier to help.")
     elif not model.conditional:

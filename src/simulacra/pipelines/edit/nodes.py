@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any, cast
 
 from simulacra.editing.config import EditingConfig
-from simulacra.errors import SimulacraError
 from simulacra.incremental import skippable
 from simulacra.pipelines.annotations import Figure, ImageClassifier, ImageModel, ImageSet
+from simulacra.pipelines.checks import refuse_other_split
 
 if TYPE_CHECKING:
     from simulacra.models.diffusion import Diffusion
@@ -64,8 +64,7 @@ def edit(
     from simulacra.exploration.space import in_turn
     from simulacra.metrics.features import NetworkExtractor
 
-    if model.train_sha256 != split_record["splits"]["train"]["fingerprint"]:
-        raise SimulacraError(f"{model.name} was fitted to another split of the data; run `kedro run --pipeline train`")
+    refuse_other_split(model.name, model.train_sha256, split_record["splits"]["train"]["fingerprint"])
     judge = None
     if test_set.labels is not None:
         judge = NetworkExtractor(extractor.network, name=extractor_record["name"], channels=extractor.in_channels)

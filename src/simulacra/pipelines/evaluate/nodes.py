@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from simulacra.errors import SimulacraError
 from simulacra.incremental import skippable
 from simulacra.pipelines.annotations import Figure, ImageClassifier, ImageModel, ImageSet
+from simulacra.pipelines.checks import refuse_unjudgeable
 from simulacra.pipelines.config import EvaluationConfig, GenerationConfig
 from simulacra.pipelines.generate.nodes import sample_seeds
 
@@ -72,13 +72,8 @@ def evaluate(
         SimulacraError: where the model was fitted to another split than today's, some of whose test rows it may have
             seen, or the samples are another model's.
     """
-    if training_record["train_sha256"] != split_record["splits"]["train"]["fingerprint"]:
-        raise SimulacraError(f"{model.name} was fitted to another split of the data; run `kedro run --pipeline train`")
     sha256 = model.fingerprint()
-    if training_record["model_sha256"] != sha256:
-        raise SimulacraError(f"the training of {model.name} did not come to its end; run `kedro run --pipeline train`")
-    if generation_record["model_sha256"] != sha256:
-        raise SimulacraError(f"the samples of {model.name} are an older model's; run `kedro run --pipeline generate`")
+    refuse_unjudgeable(model.name, sha256, "samples", generation_record, training_record, split_record)
     judge = _judge(extractor, extractor_record, validation_set, test_set, generation, evaluation)
     record = judge.family(model, samples, generation_record["seeds"], ema=training_record.get("ema"))
     return record | {"model_sha256": sha256}

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Any, cast
 
-from simulacra.errors import SimulacraError
 from simulacra.exploration.config import ExplorationConfig
 from simulacra.incremental import skippable
 from simulacra.pipelines.annotations import DataFrame, Figure, ImageModel, ImageSet
+from simulacra.pipelines.checks import refuse_other_split
 from simulacra.pipelines.config import FamilyConfig
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ def explore(
     from simulacra.exploration import tour
     from simulacra.exploration.panels import pack
 
-    if model.train_sha256 != split_record["splits"]["train"]["fingerprint"]:
-        raise SimulacraError(f"{model.name} was fitted to another split of the data; run `kedro run --pipeline train`")
+    refuse_other_split(model.name, model.train_sha256, split_record["splits"]["train"]["fingerprint"])
     found = tour.explore(cast("LatentModel", model), validation_set, test_set, exploration, seed=seed)
     images, panels = pack(found.panels, test_set.shape)
     record = {

@@ -1,19 +1,17 @@
 """Gather what every family left behind into one leaderboard and one page."""
 
 import re
-from base64 import b64decode, b64encode
-from datetime import UTC, datetime
+from base64 import b64decode
 from typing import TYPE_CHECKING, Any
 
-from simulacra.errors import SimulacraError
-from simulacra.experiments import with_parameter
 from simulacra.incremental import skippable
 from simulacra.pipelines.annotations import DataFrame, ImageSet
+from simulacra.pipelines.checks import refuse_stale
+from simulacra.pipelines.report.shared import encoded, family_summary, shown_family, whole_report
 
 if TYPE_CHECKING:
     from simulacra.report.page import Editing, Latent, Picture
 
-COSTS = ("train_seconds", "parameters", "sample_ms")
 MAP_PAGE = "{family}/latent_map.html"
 """Where the map of a family's latent space lies, as seen from the report; the catalog puts it there."""
 
@@ -38,49 +36,27 @@ def summarise_family(
 ) -> dict[str, Any]:
     """Return all that the page shows of one family, fit for JSON: pictures are PNG as base64.
 
-    Costs join the metrics only here, since no two runs share them. Only a family with codes has been explored, only one
-    that denoises has been filmed and has edited, and only one that may take prompts was asked for some.
+    Only a family with codes has been explored, only one that denoises has been filmed and has edited, and only one that
+    may take prompts was asked for some.
 
     Raises:
         SimulacraError: where metrics, pictures or what was explored are those of an older model.
     """
-    import yaml
-
-    from simulacra.plotting import png, sample_grid, training_curves
+    from simulacra.plotting import png, sample_grid
 
     family, model = metrics["row"], training_record["model_sha256"]
-    refuse_stale(metrics, model, f"the metrics of {family} are", "--pipelines generate,evaluate")
-    refuse_stale(drawing_record, model, f"what {family} drew is", "--pipeline generate")
     refuse_stale(exploration, model, f"the latent space of {family} is", "--pipeline explore")
     refuse_stale(prompt_fidelity, model, f"what {family} drew by prompt is", "--pipeline evaluate")
     refuse_stale(edits, model, f"the edits of {family} are", "--pipeline edit")
-    measured = training_record | generation_cost
-    costs = {key: {"value": measured[key], "std": None, "per_seed": None} for key in COSTS}
-    return {
-        "record": metrics | {"metrics": metrics["metrics"] | costs},
+    return family_summary(metrics, history, training_record, generation_cost, drawing_record) | {
         "verdict": verdict,
-        "samples": _text(png(sample_grid(samples))),
-        "curves": _text(png(training_curves(history))) if len(history) else None,
-        "training": {key: value for key, value in training_record.items() if key not in {"config", "flags"}},
-        # A model that was fitted before there were flags has none.
-        "flags": training_record.get("flags", []),
-        "config": yaml.safe_dump(training_record["config"], sort_keys=False),
+        "samples": encoded(png(sample_grid(samples))),
         "latent": _latent_summary(exploration, explored_images, latent_map),
         "asked": {key: drawing_record[key] for key in ("options", "class_names")},
         "film": None if film is None else _film_summary(drawing_record, film),
         "prompts": _prompts_summary(prompt_fidelity, prompted_images),
         "editing": _editing_summary(edits, edited_images),
     }
-
-
-def refuse_stale(found: dict[str, Any] | None, model_sha256: str, what: str, remedy: str) -> None:
-    """Refuse what was made by another model than the present one.
-
-    Raises:
-        SimulacraError: which says what is stale, and what makes it anew.
-    """
-    if found and found["model_sha256"] != model_sha256:
-        raise SimulacraError(f"{what} an older model's; run `kedro run {remedy}`")
 
 
 @skippable
@@ -102,47 +78,34 @@ def write_report(
     *summaries: dict[str, Any],
 ) -> str:
     """Return the page as HTML."""
-    from simulacra.metrics.passport import library_versions
     from simulacra.plotting import png, sample_grid
-    from simulacra.provenance import git_commit
-    from simulacra.report.page import Family, Report, render
+    from simulacra.report.page import render
 
-    dataset = experiment["dataset"]
+    families = [
+        shown_family(
+            summary,
+            _said(summary["asked"]),
+            experiment,
+            samples=b64decode(summary["samples"]),
+            latent=_latent(summary),
+            film=_film(summary),
+            prompts=_prompted(summary),
+            editing=_editing(summary),
+        )
+        for summary in summaries
+    ]
     return render(
-        Report(
-            dataset=dataset,
-            kind=experiment["kind"],
-            generated_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            leaderboard=leaderboard,
-            records=[*baselines, *(summary["record"] for summary in summaries)],
-            families=[
-                Family(
-                    summary["record"]["row"],
-                    b64decode(summary["samples"]),
-                    b64decode(summary["curves"]) if summary["curves"] else None,
-                    summary["training"],
-                    summary["config"],
-                    summary["flags"],
-                    _latent(summary),
-                    _film(summary),
-                    _drawing_command(summary, experiment),
-                    _prompted(summary),
-                    _editing(summary),
-                )
-                for summary in summaries
-            ],
+        whole_report(
+            leaderboard,
+            baselines,
+            split_record,
+            ingest_record,
+            experiment,
+            summaries,
+            families,
             real=png(sample_grid(train_set)),
             class_names=train_set.class_names,
             verdicts=[summary["verdict"] for summary in summaries],
-            split=split_record,
-            ingest=ingest_record,
-            commands=[
-                f"kedro run --namespaces {dataset}{experiment['options']}",
-                *(summary["training"]["command"] for summary in summaries),
-                f"kedro run --pipeline report --namespaces {dataset}{experiment['options']}",
-            ],
-            commit=git_commit(),
-            versions=library_versions(),
         )
     )
 
@@ -157,13 +120,13 @@ def _latent_summary(
     from simulacra.plotting import latent_scatter, picture_table, png
 
     shown = [
-        {"title": panel.title, "caption": panel.caption, "picture": _text(png(picture_table([panel])))}
+        {"title": panel.title, "caption": panel.caption, "picture": encoded(png(picture_table([panel])))}
         for panel in unpack(exploration["panels"], explored_images)
     ]
     places = {
         "title": "Map of the codes",
         "caption": exploration["map_caption"],
-        "picture": _text(png(latent_scatter(latent_map, exploration["class_names"]))),
+        "picture": encoded(png(latent_scatter(latent_map, exploration["class_names"]))),
     }
     return {"metrics": exploration["metrics"], "omitted": exploration["omitted"], "pictures": shown, "map": places}
 
@@ -175,7 +138,7 @@ def _film_summary(drawing_record: dict[str, Any], film: ImageSet) -> dict[str, s
     panels = unpack(drawing_record["film"], film)
     options = ", ".join(f"{key} {value}" for key, value in drawing_record["options"].items())
     caption = f"{' '.join(f'{panel.title}: {panel.caption}' for panel in panels)} Drawn by {options}."
-    return {"title": "From noise to image", "caption": caption, "picture": _text(png(picture_table(panels)))}
+    return {"title": "From noise to image", "caption": caption, "picture": encoded(png(picture_table(panels)))}
 
 
 def _film(summary: dict[str, Any]) -> "Picture | None":
@@ -185,13 +148,11 @@ def _film(summary: dict[str, Any]) -> "Picture | None":
     return film and Picture(film["title"], film["caption"], b64decode(film["picture"]))
 
 
-def _drawing_command(summary: dict[str, Any], experiment: dict[str, Any]) -> str:
-    """Return the command that draws other samples of a family, with all that can be said to it."""
-    place = f"{experiment['dataset']}.{summary['record']['row']}"
-    names = summary["asked"]["class_names"]
-    said = {"n": 64, "seed": 1} | ({"classes": _spelt(names)} if names else {}) | summary["asked"]["options"]
-    options = ",".join(f"{place}.sampling.{key}={value}" for key, value in said.items())
-    return f"kedro run --pipeline generate --namespaces {place}{with_parameter(experiment['options'], options)}"
+def _said(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return all that can be said to the command that draws other samples of a family."""
+    names = asked["class_names"]
+    classes = {"classes": _spelt(names)} if names else {}
+    return {"n": 64, "seed": 1, **classes, **asked["options"]}
 
 
 def _spelt(class_names: list[str]) -> str:
@@ -213,7 +174,7 @@ def _prompts_summary(prompt_fidelity: dict[str, Any] | None, prompted_images: Im
 
     (panel,) = unpack(prompt_fidelity["panels"], prompted_images)
     caption = f"{panel.caption} {prompt_sentences(prompt_fidelity)}"
-    return {"title": panel.title, "caption": caption, "picture": _text(png(picture_table([panel])))}
+    return {"title": panel.title, "caption": caption, "picture": encoded(png(picture_table([panel])))}
 
 
 def _prompted(summary: dict[str, Any]) -> "Picture | None":
@@ -247,7 +208,7 @@ def _editing_summary(edits: dict[str, Any] | None, edited_images: ImageSet | Non
     from simulacra.plotting import picture_table, png
 
     shown = [
-        {"title": panel.title, "caption": panel.caption, "picture": _text(png(picture_table([panel])))}
+        {"title": panel.title, "caption": panel.caption, "picture": encoded(png(picture_table([panel])))}
         for panel in unpack(edits["panels"], edited_images)
     ]
     return {key: edits[key] for key in ("sentence", "about", "omitted", "command")} | {"pictures": shown}
@@ -261,7 +222,3 @@ def _editing(summary: dict[str, Any]) -> "Editing | None":
         return None
     pictures = [Picture(each["title"], each["caption"], b64decode(each["picture"])) for each in editing["pictures"]]
     return Editing(editing["about"], editing["sentence"], editing["omitted"], pictures, editing["command"])
-
-
-def _text(image: bytes) -> str:
-    return b64encode(image).decode()
