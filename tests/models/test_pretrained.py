@@ -11,7 +11,7 @@ from transformers import GPT2LMHeadModel
 
 from simulacra.data.text_set import texts_of
 from simulacra.errors import SimulacraError
-from simulacra.models.pretrained import Pretrained, PretrainedConfig
+from simulacra.models.pretrained import Pretrained, PretrainedConfig, _converted
 from simulacra.training.config import TrainingConfig
 
 TEXTS = texts_of(["the cat sat on the mat. " * 8, "a dog ran after the cat. " * 8] * 3)
@@ -110,6 +110,55 @@ def test_interrupted_fine_tuning_ends_as_if_it_had_not_been(source: Path, tmp_pa
     half.fit(TEXTS, validation=TEXTS, training=TrainingConfig(**options, log_every=1), checkpoints=tmp_path)  # type: ignore[arg-type]
     for key, value in whole.tensors().items():
         assert np.array_equal(half.tensors()[key], value), key
+
+
+def write_gguf(path: Path, embedding: np.ndarray) -> None:
+    """A llama of one layer, width 32, over bytes and one pair of them."""
+    from gguf import GGUFWriter
+    from tokenizers import pre_tokenizers
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens, rng, writer = [*letters, "th", "<|end|>"], np.random.default_rng(0), GGUFWriter(path, "llama")
+    sizes = {"context_length": 64, "embedding_length": 32, "block_count": 1, "feed_forward_length": 48}
+    for key, value in (sizes | {"head_count": 2, "head_count_kv": 2, "vocab_size": len(tokens)}).items():
+        getattr(writer, f"add_{key}")(value)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10_000.0)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(tokens)
+    writer.add_token_merges(["t h"])
+    writer.add_token_types([1] * (len(tokens) - 1) + [3])
+    writer.add_bos_token_id(len(tokens) - 1)
+    writer.add_eos_token_id(len(tokens) - 1)
+    shapes = {"ffn_gate": (48, 32), "ffn_up": (48, 32), "ffn_down": (32, 48)}
+    shapes |= {f"attn_{part}": (32, 32) for part in ("q", "k", "v", "output")}
+    for name, shape in shapes.items():
+        writer.add_tensor(f"blk.0.{name}.weight", rng.normal(size=shape).astype(np.float32))
+    for name in ("blk.0.attn_norm", "blk.0.ffn_norm", "output_norm"):
+        writer.add_tensor(f"{name}.weight", np.ones(32, np.float32))
+    for name in ("token_embd", "output"):
+        writer.add_tensor(f"{name}.weight", embedding.astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def test_a_gguf_is_converted_once_and_anew_when_it_changed(tmp_path: Path) -> None:
+    embedding = np.random.default_rng(1).normal(size=(258, 32))
+    write_gguf(tmp_path / "model.gguf", embedding)
+    before = _converted.cache_info().misses
+    model = fitted(tmp_path, gguf_file="model.gguf", fine_tune="none")
+    weight = model.network.model.get_input_embeddings().weight
+    assert np.allclose(weight, embedding, atol=1e-6) and model.encode("the").tolist()[0] == 256
+    assert model.decode(model.encode("the café")) == "the café"
+    (tmp_path / "kept").mkdir()
+    model.save(tmp_path / "kept")
+    assert Pretrained.load(tmp_path / "kept").perplexity(["the cat"]) == model.perplexity(["the cat"])
+    assert _converted.cache_info().misses == before + 1
+    write_gguf(tmp_path / "model.gguf", embedding + 1)
+    with pytest.raises(SimulacraError, match="has other weights than when it was fitted"):
+        Pretrained.load(tmp_path / "kept")
 
 
 def test_a_source_that_changed_is_refused(source: Path, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """Pretrained causal language models of Hugging Face: as they are, or fine-tuned, fully or by LoRA (Hu et al. 2021)."""
 
+import functools
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -345,10 +347,39 @@ def _read(place: str, gguf_file: str, *, local: bool) -> tuple[Any, Any]:
     """Return model and tokenizer, and never by pickle."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    where: dict[str, Any] = {"local_files_only": local} | ({"gguf_file": gguf_file} if gguf_file else {})
-    weights = {} if gguf_file else {"use_safetensors": True}
-    tokenizer = AutoTokenizer.from_pretrained(place, **where)
-    return AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, **weights, **where), tokenizer
+    if gguf_file:
+        file = Path(place) / gguf_file
+        place = _converted(place, gguf_file, file.stat().st_mtime_ns if file.is_file() else 0, local=local).name
+    tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=local)
+    model = AutoModelForCausalLM.from_pretrained(
+        place, dtype=torch.float32, use_safetensors=True, local_files_only=local
+    )
+    return model, tokenizer
+
+
+@functools.cache
+def _converted(place: str, gguf_file: str, changed: int, *, local: bool) -> "TemporaryDirectory[str]":
+    """Return a folder with what a GGUF holds as safetensors, which lasts as long as the process.
+
+    Every stage loads the model, and to convert it takes much longer than to read it.
+
+    Args:
+        place: folder, or name on the hub.
+        gguf_file: in it.
+        changed: when the file was; another one is converted anew.
+        local: whether the hub must not be asked.
+    """
+    from safetensors.torch import save_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = TemporaryDirectory(prefix="simulacra-gguf-")
+    where: dict[str, Any] = {"gguf_file": gguf_file, "local_files_only": local}
+    AutoTokenizer.from_pretrained(place, **where).save_pretrained(folder.name)
+    model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, **where)
+    # The library would not save what it read from a GGUF, though nothing of it is quantised any more.
+    model.config.save_pretrained(folder.name)
+    save_model(model, str(Path(folder.name) / "model.safetensors"), metadata={"format": "pt"})
+    return folder
 
 
 def _unusable(config: PretrainedConfig, error: Exception, remedy: str) -> SimulacraError:
