@@ -22,17 +22,18 @@ class Decoder:
     Args:
         network: in eval mode; its weights may not be replaced while this is in use.
         n: texts side by side.
+        room: tokens a text, at most; no more than the network's context.
 
     Example:
         >>> network = Transformer(5, context=8, width=16, layers=2, heads=2).eval()
-        >>> decoder, text = Decoder(network, 1), torch.tensor([[0, 3, 1]])
+        >>> decoder, text = Decoder(network, 1, room=3), torch.tensor([[0, 3, 1]])
         >>> both = [decoder.logits(text[:, :2]), decoder.logits(text[:, 2:])]
         >>> torch.allclose(both[1], network(text)[:, -1], atol=1e-6)
         True
     """
 
-    def __init__(self, network: Transformer, n: int) -> None:
-        self.network, self.cache, self.said = network, network.cache(n), 0
+    def __init__(self, network: Transformer, n: int, *, room: int) -> None:
+        self.network, self.cache, self.said = network, network.cache(n, room), 0
         self._layers = [_Layer(block) for block in network.blocks if isinstance(block, Block)]
         self._embedding, self._norm = network.embedding.weight, _function(network.norm)
 
@@ -42,22 +43,18 @@ class Decoder:
 
     @torch.inference_mode()
     def logits(self, ids: Tensor) -> Tensor:
-        """Add tokens (n, t) to the texts, and return the logits of the next one, (n, vocabulary).
-
-        No more tokens can be added than the network's context.
-        """
+        """Add tokens (n, t) to the texts, and return the logits of the next one, (n, vocabulary)."""
         start, self.said = self.said, self.said + ids.shape[1]
         if ids.shape[1] > 1:
             return self.network.last(ids, self.cache, start)
         network, cache = self.network, self.cache
-        cache.make_room(self.said)
         x = F.embedding(ids[:, 0], self._embedding)
         if network.positions is not None:
             x = x + network.positions.weight[start]
         rotation = None if network.rotation is None else network.rotation[:, start : start + 1]
         for layer, keys, values in zip(self._layers, cache.keys, cache.values, strict=True):
             x = layer(x, rotation, keys, values, start)
-        return F.linear(self._norm(x), self._embedding)
+        return torch.mm(self._norm(x), self._embedding.t())
 
 
 class _Layer:
@@ -69,24 +66,28 @@ class _Layer:
         self.first, self.second = _function(block.mlp.first), _function(block.mlp.out)
         self.between, self.placed = block.mlp.between, block.attention.placed
         self.heads, self.normalised = block.attention.heads, block.attention.qk_norm
+        # The product is scaled on its way; what is added to it counts for nothing.
+        self.nothing = block.attention.qkv.weight.new_zeros(())
 
     def __call__(self, x: Tensor, rotation: Tensor | None, keys: Tensor, values: Tensor, start: int) -> Tensor:
         """Map (n, width) to the same shape; key and value of the token are written to their place."""
-        dim = keys.shape[1]
+        dim = keys.shape[2]
         qkv = self.qkv(self.before_attention(x)).view(-1, 3, self.heads, dim)
         q, k, v = qkv.unbind(1)
         if self.normalised or rotation is not None:
             q, k = self.placed(qkv[:, :2], rotation).unbind(1)
-        keys[..., start], values[:, start] = k.reshape(-1, dim), v.reshape(-1, dim)
-        looks = torch.bmm((q / math.sqrt(dim)).view(-1, 1, dim), keys[..., : start + 1]).softmax(dim=-1)
-        x = x + self.out(torch.bmm(looks, values[:, : start + 1]).view(x.shape))
+        keys[..., start], values[:, :, start] = k, v
+        keys, values = keys.flatten(0, 1)[..., : start + 1], values.flatten(0, 1)[:, : start + 1]
+        looks = torch.baddbmm(self.nothing, q.reshape(-1, 1, dim), keys, beta=0, alpha=1 / math.sqrt(dim))
+        x = x + self.out(torch.bmm(looks.softmax(dim=-1), values).view(x.shape))
         return x + self.second(self.between(self.first(self.before_mlp(x))))
 
 
 def _function(module: nn.Module) -> Function:
     """Return what a module does, without its attributes being looked up each time."""
     if isinstance(module, nn.Linear):
-        return partial(F.linear, weight=module.weight, bias=module.bias)
+        turned = module.weight.t()
+        return partial(torch.mm, mat2=turned) if module.bias is None else partial(torch.addmm, module.bias, mat2=turned)
     if isinstance(module, nn.LayerNorm):
         shape = list(module.normalized_shape)
         return partial(F.layer_norm, normalized_shape=shape, weight=module.weight, bias=module.bias, eps=module.eps)

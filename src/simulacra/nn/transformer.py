@@ -1,8 +1,7 @@
 """Decoder-only transformer with a key-value cache: Vaswani et al. (2017), Radford et al. (2019)."""
 
 import math
-from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,26 +12,16 @@ Mlp = Literal["gelu", "swiglu"]
 Norm = Literal["layer", "rms"]
 
 
-PART = 64
-"""Tokens by which a cache grows."""
+class Cache(NamedTuple):
+    """Keys and values of the tokens so far, one tensor a layer.
 
-
-class Cache:
-    """Keys and values of the tokens so far, (n × heads, head_dim, room) and (n × heads, room, head_dim) a layer.
-
-    That is how one query is quickest compared with all keys; and there is little room for what is not said yet, so that
-    what is read lies close together. See `Decoder`.
+    Args:
+        keys: (n, heads, head_dim, room), which is how one query is quickest compared with all of them.
+        values: (n, heads, room, head_dim).
     """
 
-    def __init__(self, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-        self.keys, self.values = keys, values
-
-    def make_room(self, length: int) -> None:
-        """Grow where so many tokens do not fit."""
-        more = -(-length // PART) * PART - self.values[0].shape[1]
-        if more > 0:
-            self.keys = [F.pad(each, (0, more)) for each in self.keys]
-            self.values = [F.pad(each, (0, 0, 0, more)) for each in self.values]
+    keys: list[Tensor]
+    values: list[Tensor]
 
 
 class Uniform(Protocol):
@@ -115,7 +104,7 @@ class Attention(nn.Module):
         qk, v = self.qkv(x).view(n, t, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).split((2, 1))
         q, k, v = *self.placed(qk.contiguous(), rotation), v[0]
         if cached is not None:
-            keys, values = (each.view(n, self.heads, *each.shape[1:]) for each in cached)
+            keys, values = cached
             keys[..., start : start + t], values[:, :, start : start + t] = k.mT, v
             k, v = keys[..., : start + t].mT, values[:, :, : start + t]
         seen = self._look(q, k, v, start, noise)
@@ -279,8 +268,6 @@ class Transformer(nn.Module):
     def features(self, ids: Tensor, cache: Cache | None = None, start: int = 0, noise: Uniform | None = None) -> Tensor:
         """Map tokens (n, t) to what the logits are a linear function of, (n, t, width)."""
         places = slice(start, start + ids.shape[1])
-        if cache:
-            cache.make_room(places.stop)
         x = self.embedding(ids)
         if self.positions is not None:
             x = x + self.positions.weight[places]
@@ -290,9 +277,11 @@ class Transformer(nn.Module):
             x = block(x, rotation, cache and (cache.keys[number], cache.values[number]), start, noise)
         return self.norm(x)  # type: ignore[no-any-return]
 
-    def cache(self, n: int) -> Cache:
-        """Return one without tokens, for n texts."""
+    def cache(self, n: int, room: int) -> Cache:
+        """Return one for n texts of so many tokens at most, whose content is not defined before it is written."""
         weight = self.embedding.weight
-        rows, size = n * self.heads, weight.shape[1] // self.heads
-        keys = [weight.new_empty(rows, size, 0) for _ in self.blocks]
-        return Cache(keys, [each.mT for each in keys])
+        shape, size = (n, self.heads), weight.shape[1] // self.heads
+        return Cache(
+            [weight.new_empty(*shape, size, room) for _ in self.blocks],
+            [weight.new_empty(*shape, room, size) for _ in self.blocks],
+        )

@@ -89,8 +89,10 @@ def draw(
         sampling: how.
         stops: told the texts after each token; true ends the drawing.
     """
-    text, decoder = prompts, Decoder(network, len(prompts))
-    reach = looked_back_on(prompts.shape[1], network.context)
+    n, length = prompts.shape
+    room = min(network.context, length + uniforms.shape[1])
+    text, decoder = prompts, Decoder(network, n, room=room)
+    reach = looked_back_on(length, network.context)
     for uniform in uniforms.double().T.contiguous():
         if decoder.said == network.context:
             reach = network.context // 2
