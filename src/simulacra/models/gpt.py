@@ -25,7 +25,7 @@ from simulacra.training.trainable import Trainable, Update
 AT_ONCE = 64
 """Texts that are drawn side by side."""
 
-JUDGED_AT_ONCE = 16
+JUDGED_AT_ONCE = 8
 """Windows whose logits are in memory together, where no gradient needs them."""
 
 COUNTED = 2**26
