@@ -4,7 +4,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, t
 
 from simulacra.errors import SimulacraError
 
@@ -79,6 +78,8 @@ def verdict(interval: Interval) -> Literal["helps", "no effect", "hurts"]:
 
 def _expanded_level(n_seeds: int, confidence: float) -> float:
     """Return the tail probability Φ(−√(n/(n−1)) t_{α/2, n−1}) at which to read the bootstrap distribution."""
+    from scipy.stats import norm, t
+
     quantile = t.ppf((1 + confidence) / 2, n_seeds - 1)
     return float(norm.cdf(-np.sqrt(n_seeds / (n_seeds - 1)) * quantile))
 

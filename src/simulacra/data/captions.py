@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from simulacra.data.attributes import ATTRIBUTES, Measure
 from simulacra.data.image_set import ImageSet
@@ -247,6 +246,8 @@ def _thirds_by_class(values: Array, labels: Integers, n_classes: int) -> Array:
 
 def _ranks_by_class(values: Array, labels: Integers) -> Array:
     """Return how each value ranks within its class, in [0, 1]."""
+    from scipy.stats import rankdata
+
     ranks = np.empty(len(values))
     for label in np.unique(labels):
         own = labels == label

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from simulacra.diffusion.schedules import SCHEDULES, Level, noised
@@ -329,4 +328,6 @@ def _assignment(x0: Tensor, noise: Tensor) -> Sequence[int]:
     """Return for each image the row of noise it is given."""
     images, numbers = (rows.flatten(1).double().cpu().numpy() for rows in (x0, noise))
     # −2 x·ε is all of the squared distance that depends on who is given whom.
+    from scipy.optimize import linear_sum_assignment
+
     return [int(column) for column in linear_sum_assignment(-images @ numbers.T)[1]]

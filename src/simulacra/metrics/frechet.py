@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import svdvals
 
 from simulacra.errors import SimulacraError
 from simulacra.metrics.features import LARGEST_FEATURE, check_feature_pair, check_features
@@ -139,4 +138,6 @@ def _non_negative(eigenvalues: FloatArray) -> FloatArray:
 
 def _nuclear_norm(matrix: FloatArray) -> float:
     """Return the sum of singular values."""
+    from scipy.linalg import svdvals
+
     return float(svdvals(matrix).sum()) if matrix.size else 0.0

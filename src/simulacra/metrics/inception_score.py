@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import rel_entr
 
 from simulacra.errors import SimulacraError
 from simulacra.metrics.features import check_features
@@ -34,6 +33,8 @@ def inception_score(probabilities: ArrayLike, *, n_splits: int = 1) -> tuple[flo
 
 def _score(probabilities: NDArray[np.float64]) -> float:
     """Return exp of the mean divergence of rows from their mean."""
+    from scipy.special import rel_entr
+
     divergence = rel_entr(probabilities, probabilities.mean(axis=0)).sum(axis=1)
     return float(np.exp(divergence.mean()))
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.neighbors import NearestNeighbors
 
 from simulacra.errors import SimulacraError
 from simulacra.metrics.features import check_feature_pair
@@ -55,6 +54,8 @@ def precision_recall_density_coverage(
 def _radii(features: FloatArray, k: int) -> FloatArray:
     """Return the squared distance (n,) of each row to its k-th nearest neighbour, itself excluded."""
     # The row itself is among the k + 1, at distance zero.
+    from sklearn.neighbors import NearestNeighbors
+
     distances, _ = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(features).kneighbors(features)
     radii: FloatArray = np.square(distances[:, k])
     return radii
