@@ -144,6 +144,9 @@ def trainings(*, compiled: bool) -> dict[str, Work]:
     }
     if compiled:
         found["ours, compiled"] = own_step(GPTConfig(**sizes), muon, compiled=True)  # type: ignore[arg-type]
+        found["ours, AdamW, compiled"] = own_step(GPTConfig(**sizes), adamw, compiled=True)  # type: ignore[arg-type]
+        plain_loss = torch.compile(lambda x: F.cross_entropy(plain(x[:, :-1]).flatten(0, 1), x[:, 1:].flatten()))
+        found["plain, compiled"] = peer_step(plain, plain_loss)
     return found
 
 
