@@ -266,6 +266,14 @@ def test_a_stage_without_its_input_names_the_command_that_makes_it(fresh_project
     assert not (fresh_project / "data/test/mlflow.db").exists()
 
 
+def test_one_family_alone_of_a_fresh_project_makes_what_it_needs(fresh_project: Path, kedro: Run) -> None:
+    done = kedro(fresh_project, *TEST, "--namespaces", "mnist.gmm")
+    assert "mnist.ingest" in done.stderr + done.stdout
+    assert (fresh_project / REPORTING / "gmm/summary.json").is_file()
+    assert not (fresh_project / "data/test/06_models/mnist/vae").exists()
+    assert "kedro run --pipeline report --namespaces mnist" in done.stdout
+
+
 def test_a_damaged_file_is_refused_by_name(finished_project: Path, tmp_path: Path, kedro: Run) -> None:
     project = copy_of(finished_project, tmp_path / "p")
     victim = project / "data/test/05_model_input/mnist/train.safetensors"

@@ -30,9 +30,13 @@ from simulacra.tracking import TrackingHooks
 from simulacra.training import interruption
 
 if TYPE_CHECKING:
+    from kedro.io import DataCatalog
     from kedro.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
+
+CUTS = ("tags", "from_nodes", "to_nodes", "node_names", "from_inputs", "to_outputs")
+"""Options of `kedro run` that leave out parts of a pipeline."""
 
 
 @click.group(name="simulacra")
@@ -75,7 +79,6 @@ def select(options: dict[str, Any]) -> "Pipeline":
     Raises:
         SimulacraError: for a node, tag, dataset or runner that does not exist, or where the options leave no node.
     """
-    from kedro.framework.project import pipelines
     from kedro.utils import load_obj
 
     if options["runner"]:
@@ -88,14 +91,37 @@ def select(options: dict[str, Any]) -> "Pipeline":
     context = os.environ.get("KEDRO_MP_CONTEXT") or multiprocessing.get_start_method()
     if "ParallelRunner" in (options["runner"] or "") and context != "fork":
         raise SimulacraError(f"worker processes that are started by {context} know no hooks of Kedro; use ThreadRunner")
-    whole = reduce(add, (pipelines[name] for name in options["pipelines"] or ["__default__"]))
-    names = ("tags", "from_nodes", "to_nodes", "node_names", "from_inputs", "to_outputs")
-    cut = {name: options[name] or None for name in names}
+    cut = {name: options[name] or None for name in CUTS}
     try:
-        selected: Pipeline = whole.filter(**cut, node_namespaces=options["namespaces"] or None)
+        selected: Pipeline = _whole(options).filter(**cut, node_namespaces=options["namespaces"] or None)
     except ValueError as error:
         raise SimulacraError(f"nothing to run: {error}") from error
     return selected
+
+
+def _whole(options: dict[str, Any]) -> "Pipeline":
+    """Return the pipelines that the options name, before anything is cut from them."""
+    from kedro.framework.project import pipelines
+
+    whole: Pipeline = reduce(add, (pipelines[name] for name in options["pipelines"] or ["__default__"]))
+    return whole
+
+
+def with_what_is_missing(selected: "Pipeline", catalog: "DataCatalog", options: dict[str, Any]) -> "Pipeline":
+    """Add to one family's nodes those of its dataset that make what it needs and is not there yet.
+
+    What is there stays as it is, be it of other settings: the other families' results hang on it.
+    """
+    if not options["namespaces"] or any(options[name] for name in CUTS):
+        return selected
+    whole = _whole(options)
+    needed = {name for name in selected.inputs() & whole.all_outputs() if not catalog.exists(name)}
+    if not needed:
+        return selected
+    options["namespaces"] = []
+    completed = selected + whole.to_outputs(*needed)
+    options["node_names"] = [node.name for node in completed.nodes]
+    return completed
 
 
 def _children(dataset: str, families: tuple[str, ...]) -> list[str]:
@@ -211,6 +237,7 @@ def leave_out_what_is_done(options: dict[str, Any]) -> bool:
     selected = select(options)
     about = {"env": options["env"], "conf_source": options["conf_source"], "runtime_params": options["params"]}
     catalog: Any = KedroSession.create(save_on_close=False, **about).load_context().catalog
+    selected = with_what_is_missing(selected, catalog, options)
     plan = make_plan(selected, catalog)
     for hooks in HOOKS:
         if isinstance(hooks, TrackingHooks | ProjectHooks):
