@@ -41,10 +41,23 @@ def test_the_leaderboard_ranks_by_bits_a_byte(project: Path) -> None:
 def test_a_family_that_needs_an_extra_says_so_before_the_run(
     project: Path, kedro: Run, plainly_installed: dict[str, str]
 ) -> None:
-    done = kedro(project, "run", "--namespaces", "tinyshakespeare", code=1, **plainly_installed)
-    said = done.stdout + done.stderr
-    assert "family pretrained needs transformers and peft" in said and '-e ".[text]"' in said
-    assert "Traceback" not in said and not (project / "data/02_intermediate/tinyshakespeare").exists()
+    for asked in (("--namespaces", "tinyshakespeare.pretrained"), ("--pipeline", "train_pretrained")):
+        done = kedro(project, "run", *asked, code=1, **plainly_installed)
+        said = done.stdout + done.stderr
+        assert "family pretrained needs transformers and peft" in said and '-e ".[text]"' in said
+        assert "Traceback" not in said
+
+
+def test_your_own_texts_need_no_extra_and_are_told_what_one_would_bring(
+    project: Path, tmp_path: Path, kedro: Run, plainly_installed: dict[str, str]
+) -> None:
+    for number in range(12):
+        (tmp_path / f"{number}.txt").write_text(f"Letter {number}: we are well and hope that you are too.\n" * 8)
+    source = f"text_files.source.path={tmp_path},gpt.training.steps=5,gpt.model.tokenizer=byte"
+    done = kedro(project, "run", "--env", "test", "--namespaces", "text_files", "--params", source, **plainly_installed)
+    assert "text_files goes without pretrained" in done.stdout + done.stderr
+    table = pd.read_csv(project / "data/test/08_reporting/text_files/leaderboard.csv")
+    assert list(table["row"]) == ["floor", "gpt"]
 
 
 def test_the_report_shows_texts_beside_training_passages(project: Path) -> None:

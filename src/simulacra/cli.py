@@ -25,6 +25,7 @@ from simulacra.experiments import CONF_SOURCE, STAGES, load_experiments, unknown
 from simulacra.files import UNWRITABLE
 from simulacra.hooks import ProjectHooks
 from simulacra.incremental import make_plan
+from simulacra.models import FAMILIES, refuse_missing
 from simulacra.settings import HOOKS
 from simulacra.tracking import TrackingHooks
 from simulacra.training import interruption
@@ -57,6 +58,8 @@ def choose(options: dict[str, Any]) -> dict[str, Any]:
     pipelines = [options["pipeline"]] if options["pipeline"] else list(options["pipelines"] or [])
     namespaces = list(options["namespaces"] or [])
     stages = {*STAGES, *(f"train_{family}" for entry in experiments.values() for family in entry.families)}
+    for family in {name.removeprefix("train_").rpartition(".")[2] for name in (*pipelines, *namespaces)} & {*FAMILIES}:
+        refuse_missing(family)
     for name in pipelines:
         if name not in {"__default__", *stages, *experiments}:
             raise SimulacraError(unknown("pipeline", name, [*stages, *experiments]))

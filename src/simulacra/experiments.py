@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from kedro.config import OmegaConfigLoader
 
 from simulacra.errors import SimulacraError
-from simulacra.models import ASKED_OF_ALL, FAMILIES
+from simulacra.models import ASKED_OF_ALL, FAMILIES, missing
 
 KINDS = ("image", "text")
 STAGES = ("ingest", "preprocess", "train", "generate", "evaluate", "augment", "explore", "edit", "report")
@@ -35,11 +35,12 @@ CONF_SOURCE = "SIMULACRA_CONF_SOURCE"
 
 
 class Experiment(NamedTuple):
-    """A dataset, the kind of its data, and the families that model it."""
+    """A dataset, the kind of its data, the families that model it, and those that would if they were installed."""
 
     dataset: str
     kind: str
     families: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
 
 class ExperimentConfigLoader(OmegaConfigLoader):
@@ -128,11 +129,13 @@ def _parse_experiment(name: str, entry: Mapping[str, Any]) -> Experiment:
         raise SimulacraError(
             f"experiments.yml: {name}.families must be all or a list such as [gmm, vae], got {families!r}"
         )
-    chosen = able if families == "all" else list(families)
-    for family in chosen:
+    if families == "all":
+        left_out = tuple(family for family in able if missing(family))
+        return Experiment(name, kind, tuple(sorted({*able} - {*left_out})), left_out)
+    for family in families:
         if family not in able:
             raise SimulacraError(unknown(f"experiments.yml: {name}.families", str(family), able))
-    return Experiment(name, kind, tuple(sorted(chosen)))
+    return Experiment(name, kind, tuple(sorted(families)))
 
 
 def expand(

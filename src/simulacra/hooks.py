@@ -10,8 +10,8 @@ from kedro.framework.hooks import hook_impl
 
 from simulacra import files
 from simulacra.errors import SimulacraError
-from simulacra.experiments import STAGES, command_options
-from simulacra.models import FAMILIES, refuse_missing
+from simulacra.experiments import STAGES, command_options, load_experiments
+from simulacra.models import FAMILIES, missing, refuse_missing
 from simulacra.tracking import TrackingConfig
 
 if TYPE_CHECKING:
@@ -53,8 +53,13 @@ class ProjectHooks:
         Raises:
             SimulacraError: naming the first of these, and the command that makes or installs it.
         """
-        for family in sorted(FAMILIES.keys() & {tag for node in pipeline.nodes for tag in node.tags}):
+        tags = {tag for node in pipeline.nodes for tag in node.tags}
+        for family in sorted(FAMILIES.keys() & tags):
             refuse_missing(family)
+        for experiment in load_experiments().values():
+            if experiment.dataset in tags:
+                for family in experiment.left_out:
+                    logger.info("%s goes without %s: %s", experiment.dataset, family, missing(family))
         for name in sorted(pipeline.inputs()):
             if name.startswith("params:"):
                 if name not in catalog:

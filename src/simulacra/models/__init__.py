@@ -56,15 +56,23 @@ def family_class(name: str) -> "type[GenerativeModel[Any]]":
     return loaded
 
 
+def missing(family: str) -> str:
+    """Return in a sentence what a family needs and is not installed; empty where nothing is."""
+    facts = FAMILIES[family]
+    modules = [module for module in facts.needs if find_spec(module) is None]
+    if not modules:
+        return ""
+    return (
+        f"the family {family} needs {' and '.join(modules)}, which the extra {facts.extra} brings: run "
+        f'`pip install -c requirements.lock -e ".[{facts.extra}]"`'
+    )
+
+
 def refuse_missing(family: str) -> None:
     """Refuse a family that needs what is not installed.
 
     Raises:
         SimulacraError: which names the extra that brings it.
     """
-    facts = FAMILIES[family]
-    if missing := [module for module in facts.needs if find_spec(module) is None]:
-        raise SimulacraError(
-            f"the family {family} needs {' and '.join(missing)}, which the extra {facts.extra} brings: run "
-            f'`pip install -c requirements.lock -e ".[{facts.extra}]"`, or leave the family out of experiments.yml'
-        )
+    if reason := missing(family):
+        raise SimulacraError(reason)
