@@ -326,8 +326,8 @@ def couple(x0: Tensor, noise: Tensor, groups: Tensor | None = None) -> Tensor:
 
 def _assignment(x0: Tensor, noise: Tensor) -> Sequence[int]:
     """Return for each image the row of noise it is given."""
-    images, numbers = (rows.flatten(1).double().cpu().numpy() for rows in (x0, noise))
-    # −2 x·ε is all of the squared distance that depends on who is given whom.
     from scipy.optimize import linear_sum_assignment
 
+    images, numbers = (rows.flatten(1).double().cpu().numpy() for rows in (x0, noise))
+    # −2 x·ε is all of the squared distance that depends on who is given whom.
     return [int(column) for column in linear_sum_assignment(-images @ numbers.T)[1]]

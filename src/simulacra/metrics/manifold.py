@@ -53,9 +53,9 @@ def precision_recall_density_coverage(
 
 def _radii(features: FloatArray, k: int) -> FloatArray:
     """Return the squared distance (n,) of each row to its k-th nearest neighbour, itself excluded."""
-    # The row itself is among the k + 1, at distance zero.
     from sklearn.neighbors import NearestNeighbors
 
+    # The row itself is among the k + 1, at distance zero.
     distances, _ = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(features).kneighbors(features)
     radii: FloatArray = np.square(distances[:, k])
     return radii
