@@ -24,12 +24,22 @@ from simulacra.tracking.sender import LONGEST_WAIT, Sender
 ROOT = Path(__file__).resolve().parents[2]
 Kedro = Callable[..., subprocess.CompletedProcess[str]]
 
+# It takes a port that is free and says which: one found free beforehand may be taken by the time MLflow is imported.
 SERVER = """
-import sys
-from werkzeug.serving import run_simple
+from werkzeug.serving import make_server
 from mlflow.server import app
-run_simple("127.0.0.1", int(sys.argv[1]), app, threaded=True)
+server = make_server("127.0.0.1", 0, app, threaded=True)
+print(server.port, flush=True)
+server.serve_forever()
 """
+
+
+def held_port() -> socket.socket:
+    """A port at which nobody listens, and which the system lends to no one while this socket is open."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return held
 
 
 class Front:
@@ -42,26 +52,32 @@ class Front:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.behind = self.free_port()
         settings = {
             "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{folder}/server.db",
             "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
             "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(folder / "artifacts"),
             "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
         }
-        command = [sys.executable, "-c", SERVER, str(self.behind)]
-        with (folder / "server.log").open("w") as log:
-            self.process = subprocess.Popen(command, env=os.environ | settings, stdout=log, stderr=log)
-        self.port = self.free_port()
+        log = folder / "server.log"
+        with log.open("w") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", SERVER],
+                env=os.environ | settings,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        assert self.process.stdout
+        port = self.process.stdout.readline()
+        assert port, f"MLflow's server did not start:\n{log.read_text()}"
+        self.behind = int(port)
+        # The first answer takes long, since the server makes its database for it.
+        MlflowClient(f"http://127.0.0.1:{self.behind}").search_experiments()
+        self.held = held_port()
+        self.port = self.held.getsockname()[1]
         self.freed = threading.Event()
         self.reset()
         self.open()
-        self.wait_until_up()
-
-    @staticmethod
-    def free_port() -> int:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            return int(server.getsockname()[1])
 
     @property
     def uri(self) -> str:
@@ -92,21 +108,12 @@ class Front:
         self.left -= 1
         return self.mode
 
-    def wait_until_up(self) -> None:
-        for _ in range(300):
-            try:
-                with socket.create_connection(("127.0.0.1", self.behind), timeout=1):
-                    break
-            except OSError:
-                time.sleep(0.1)
-        # The first answer takes long, since the server makes its database for it.
-        MlflowClient(f"http://127.0.0.1:{self.behind}").search_experiments()
-
     def stop(self) -> None:
         if self.door:
             self.close()
+        self.held.close()
         self.process.kill()
-        self.process.wait()
+        self.process.communicate()
 
 
 class Door(BaseHTTPRequestHandler):
@@ -291,10 +298,11 @@ def test_a_server_that_is_slow_but_gets_on_is_waited_for_within_limits_too(
 
 
 def test_no_password_is_logged(quick: Patient, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    settings = TrackingConfig(tracking_uri=f"http://me:secret@127.0.0.1:{Front.free_port()}")
-    sender = Sender(tmp_path, story(tmp_path, settings.public_uri, "x"), settings, tmp_path)
-    sender.start()
-    sender.finish()
+    with held_port() as held:
+        settings = TrackingConfig(tracking_uri=f"http://me:secret@127.0.0.1:{held.getsockname()[1]}")
+        sender = Sender(tmp_path, story(tmp_path, settings.public_uri, "x"), settings, tmp_path)
+        sender.start()
+        sender.finish()
     assert "127.0.0.1" in caplog.text and "secret" not in caplog.text
 
 
