@@ -165,8 +165,11 @@ def test_one_family_alone_renews_itself_and_says_what_is_stale(
     assert "kedro run --pipeline report --namespaces mnist" in done.stdout
     (run,) = tracked(project)["mnist.gmm"]
     assert run.info.status == "FINISHED" and len(run.inputs.dataset_inputs) == 3
+    assert "there is 1 run with families" in kedro(project, "compare", "--env", "test", code=1).stderr
     kedro(project, *TEST, "--pipeline", "report")
     assert (project / REPORTING / "leaderboard.csv").read_bytes() != before["08_reporting/mnist/leaderboard.csv"]
+    compared = kedro(project, "compare", "--env", "test").stdout
+    assert "mnist.gmm" in compared and "the same" in compared
 
 
 def test_a_stage_alone(finished_project: Path, tmp_path: Path, kedro: Run) -> None:

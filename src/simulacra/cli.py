@@ -277,3 +277,32 @@ cli.add_command(
         context_settings=kedro_run.context_settings,
     )
 )
+
+
+@cli.command()
+@click.argument("run_ids", nargs=-1, metavar="[RUN_ID]...")
+@click.option("--last", type=click.IntRange(min=2), default=2, show_default=True, help="How many runs, without ids.")
+@click.option("--env", default=None, help="Kedro environment whose mlflow.yml names the store.")
+@told_plainly
+def compare(run_ids: tuple[str, ...], last: int, env: str | None) -> None:
+    """Show what changed between tracked runs: data, code, parameters, metrics and the significance of their change.
+
+    RUN_ID is an MLflow run, of a whole `kedro run` or of one family; without any, the last runs are compared. The first
+    run of each family stands beside each later one. The p-values are Welch's, over sample seeds, corrected by Holm's
+    method for the number of metrics: they tell one trained model from another, not what training it again would do.
+    """
+    from rich.console import Console
+
+    from simulacra.tracking.comparison import compare_groups, read_runs, tables
+    from simulacra.tracking.config import TrackingConfig
+    from simulacra.tracking.store import import_mlflow
+
+    context = KedroSession.create(save_on_close=False, env=env).load_context()
+    settings = TrackingConfig.parse(context.config_loader["mlflow"])
+    import_mlflow(settings.timeout)
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(settings.address(context.project_path))
+    console = Console()
+    for comparison in compare_groups(read_runs(client, settings.experiment, run_ids, last)):
+        console.print(tables(comparison))

@@ -59,6 +59,16 @@ class TrackingConfig(BaseModel):
             return None
         return project / self.tracking_uri.removeprefix(SQLITE).split("?")[0]
 
+    def address(self, project: Path) -> str:
+        """Return the tracking URI as MLflow is to have it: of a sqlite file with its whole path.
+
+        Example:
+            >>> TrackingConfig(tracking_uri="sqlite:///mlflow.db?timeout=9").address(Path("/home/me/project"))
+            'sqlite:////home/me/project/mlflow.db?timeout=9'
+        """
+        database, (_, mark, query) = self.database(project), self.tracking_uri.partition("?")
+        return self.tracking_uri if database is None else f"{SQLITE}{database}{mark}{query}"
+
 
 def without_secrets(text: str) -> str:
     """Return a text without what is secret in its URIs: user, password and query.

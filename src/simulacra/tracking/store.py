@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from simulacra.errors import SimulacraError
-from simulacra.tracking.config import SQLITE, TrackingConfig, without_secrets
+from simulacra.tracking.config import TrackingConfig, without_secrets
 from simulacra.tracking.journal import Record
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Store:
         from filelock import FileLock
         from mlflow.tracking import MlflowClient
 
-        uri, database = settings.tracking_uri, settings.database(project)
+        uri, database = settings.address(project), settings.database(project)
         self._turn: AbstractContextManager[Any] = nullcontext()
         self._pauses: tuple[float, ...] = SERVER_PAUSES
         self._artifacts: str | None = None
@@ -125,7 +125,6 @@ class Store:
             database.parent.mkdir(parents=True, exist_ok=True)
             self._turn = FileLock(f"{database}.lock", timeout=LOCK_WAIT)
             self._pauses, self._artifacts = SQLITE_PAUSES, (project / "mlruns").as_uri()
-            uri = f"{SQLITE}{database}{uri[uri.find('?') :] if '?' in uri else ''}"
         self._client = self._persist(lambda _: MlflowClient(uri))
         self._experiments: dict[str, str] = {}
 
