@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from simulacra.errors import SimulacraError
-from simulacra.metrics.features import NetworkExtractor, check_feature_pair, check_features, weights_sha256
+from simulacra.metrics.features import NetworkExtractor, blocks, check_feature_pair, check_features, weights_sha256
 
 
 class Classifier(nn.Module):
@@ -173,7 +173,17 @@ def test_pair_is_checked_by_name_and_dimension():
         check_feature_pair(np.zeros((3, 2)), np.zeros((3, 5)))
 
 
-def test_features_are_widened_to_float64():
-    checked = check_features(np.arange(6, dtype=np.uint8).reshape(3, 2), "features")
-    assert checked.dtype == np.float64
-    np.testing.assert_array_equal(checked, [[0, 1], [2, 3], [4, 5]])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_features_keep_their_type_and_come_in_float64_block_by_block(dtype):
+    array = np.arange(10, dtype=dtype).reshape(5, 2)
+    assert check_features(array, "features") is array
+    found = list(blocks(array, 2))
+    assert [rows for rows, _ in found] == [slice(0, 2), slice(2, 4), slice(4, 6)]
+    assert all(block.dtype == np.float64 for _, block in found)
+    np.testing.assert_array_equal(np.concatenate([block for _, block in found]), array)
+
+
+def test_half_precision_infinities_are_found():
+    """The limit itself is beyond half precision, so it may not be compared there."""
+    with pytest.raises(SimulacraError, match="1 of 2 rows"):
+        check_features(np.array([[np.inf], [1]], np.float16), "features")

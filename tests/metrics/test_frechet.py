@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,13 @@ from scipy.linalg import sqrtm
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 
 from simulacra.errors import SimulacraError
-from simulacra.metrics.frechet import Moments, frechet_distance, frechet_distance_from_moments, moments
+from simulacra.metrics.frechet import (
+    Moments,
+    frechet_distance,
+    frechet_distance_at_infinity,
+    frechet_distance_from_moments,
+    moments,
+)
 
 
 def correlated(n: int, d: int, seed: int, shift: float = 0.0) -> np.ndarray:
@@ -147,3 +155,38 @@ def test_features_are_checked():
         frechet_distance(np.zeros((3, 2)), np.array([[0, 0], [0, np.nan], [1, 1]]))
     with pytest.raises(SimulacraError, match="features have 1 rows"):
         moments(np.zeros((1, 2)))
+
+
+@pytest.mark.parametrize(("n", "limit"), [(20_000, 7.5e6), (200, 1.5e6)])
+def test_memory_is_that_of_blocks(n, limit):
+    real = np.random.default_rng(20).normal(size=(n, 64)).astype(np.float32)
+    tracemalloc.start()
+    frechet_distance(real, real)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # A float64 copy of the larger set alone would take 10 MB.
+    assert peak < limit
+
+
+def test_single_precision_is_only_the_features_type():
+    real, generated = (correlated(300, 12, seed=seed).astype(np.float32) for seed in (21, 22))
+    expected = frechet_distance(real.astype(np.float64), generated.astype(np.float64))
+    assert frechet_distance(real, generated) == pytest.approx(expected, rel=1e-12)
+
+
+def test_at_infinity_the_bias_of_small_samples_is_gone():
+    """Two Gaussians of eight dimensions, a shift apart of length 0.5: 400 rows show far more, infinitely many 0.25."""
+    generator = np.random.default_rng(23)
+    plain, extrapolated = [], []
+    for seed in range(30):
+        real, generated = generator.normal(size=(400, 8)), generator.normal(size=(400, 8)) + 0.5 / np.sqrt(8)
+        plain.append(frechet_distance(real, generated))
+        extrapolated.append(frechet_distance_at_infinity(real, generated, seed=seed))
+    spread = np.std(extrapolated) / np.sqrt(30)
+    assert np.mean(plain) - 0.25 > 0.05
+    assert np.mean(extrapolated) == pytest.approx(0.25, abs=max(4 * spread, 0.01))
+
+
+def test_at_infinity_says_how_many_rows_it_needs():
+    with pytest.raises(SimulacraError, match=r"more rows than 40.*bring 205 rows, not 200"):
+        frechet_distance_at_infinity(np.zeros((200, 40)), np.zeros((300, 40)))

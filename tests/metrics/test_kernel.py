@@ -110,3 +110,10 @@ def test_features_are_checked():
         kernel_distance(np.array([[np.nan], [0]]), np.zeros((2, 1)))
     with pytest.raises(SimulacraError, match="generated features have 2 rows; this metric needs at least 3"):
         kernel_distance_with_error(np.zeros((3, 1)), np.zeros((2, 1)))
+
+
+def test_single_precision_loses_next_to_nothing():
+    real, generated = (draw(90, 12, seed=seed).astype(np.float32) for seed in (8, 9))
+    found = kernel_distance_with_error(real, generated, block_size=32)
+    expected = kernel_distance_with_error(real.astype(np.float64), generated.astype(np.float64))
+    assert found == pytest.approx(expected, rel=1e-6)

@@ -71,6 +71,49 @@ def test_balls_of_repeated_rows_are_empty():
     assert found == {"precision": 0.0, "recall": 0.0, "density": 0.0, "coverage": 0.0}
 
 
+def by_differences(real, generated, k):
+    """All distances in double precision, by differences, whose ties are exact."""
+
+    def squared(first, second):
+        first, second = first.astype(np.float64), second.astype(np.float64)
+        return np.array([np.square(second - row).sum(axis=1) for row in first])
+
+    radii = [np.sort(squared(each, each), axis=1)[:, k] for each in (real, generated)]
+    across = squared(real, generated)
+    inside = across < radii[0][:, None]
+    return {
+        "precision": inside.any(axis=0).mean(),
+        "recall": (across < radii[1]).any(axis=1).mean(),
+        "density": inside.sum(axis=0).mean() / k,
+        "coverage": inside.any(axis=1).mean(),
+    }
+
+
+def clusters(n: int, seed: int, d: int = 6) -> np.ndarray:
+    """Points so close together, and their clusters so far apart, that single precision cannot tell them apart."""
+    centres = 1e3 * np.random.default_rng(0).normal(size=(4, d))
+    return centres[np.arange(n) % 4] + 1e-3 * draw(n, d, seed)
+
+
+@pytest.mark.parametrize(
+    ("real", "generated"),
+    [
+        (draw(300, 40, 20).astype(np.float32), draw(200, 40, 21).astype(np.float32)),
+        (clusters(120, 22), clusters(100, 23)),
+        (np.repeat(draw(40, 5, 24), 6, axis=0), np.repeat(draw(30, 5, 25), 9, axis=0)),
+        (np.random.default_rng(26).integers(0, 3, (200, 4)), np.random.default_rng(27).integers(0, 3, (150, 4))),
+        (1e23 * draw(60, 3, 28), 1e23 * draw(50, 3, 29)),
+        (1e-24 * draw(60, 3, 30), 1e-24 * draw(50, 3, 31)),
+        (draw(100, 3, 32), np.zeros((40, 3))),
+    ],
+    ids=["single precision", "clusters", "repeats", "grid", "huge", "tiny", "one point"],
+)
+@pytest.mark.parametrize("block_size", [16, 1024])
+def test_what_single_precision_leaves_open_is_decided_exactly(real, generated, block_size):
+    found = precision_recall_density_coverage(real, generated, k=3, block_size=block_size)
+    assert found == pytest.approx(by_differences(real, generated, 3), rel=1e-12)
+
+
 def test_memory_is_that_of_tiles():
     real, generated = draw(4000, 8, 12), draw(4000, 8, 13)
     tracemalloc.start()

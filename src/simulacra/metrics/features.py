@@ -14,12 +14,18 @@ from simulacra.errors import SimulacraError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+Array = NDArray[Any]
+"""Features (n, d) of any real type."""
+
 LARGEST_FEATURE = 1e24
 """Magnitude beyond which a feature is refused: the sixth powers of the kernel distance still fit float64 below it."""
 
 
-def check_features(features: ArrayLike, name: str, *, minimum: int = 2) -> NDArray[np.float64]:
-    """Return features as float64 after refusing what no metric can use.
+def check_features(features: ArrayLike, name: str, *, minimum: int = 2) -> Array:
+    """Return features as an array of their own type, after refusing what no metric can use.
+
+    Metrics that compute in float64 take only a block of rows there at once, see `blocks`: a float64 copy of all would
+    be the most memory that they need.
 
     Args:
         features: real numbers, (n, d).
@@ -35,10 +41,9 @@ def check_features(features: ArrayLike, name: str, *, minimum: int = 2) -> NDArr
         raise SimulacraError(f"{name} must be numbers of shape (n, d), got {array.dtype} of shape {array.shape}")
     if len(array) < minimum:
         raise SimulacraError(f"{name} have {len(array)} rows; this metric needs at least {minimum}")
-    array = array.astype(np.float64)
     # Comparisons with NaN are false, so one test finds NaN, infinity and overflow to come.
-    bad = len(array) - int((np.abs(array) <= LARGEST_FEATURE).all(axis=1).sum())
-    if bad:
+    if not (float(array.min()) >= -LARGEST_FEATURE and float(array.max()) <= LARGEST_FEATURE):
+        bad = sum(int((~(np.abs(block) <= LARGEST_FEATURE)).any(axis=1).sum()) for _, block in blocks(array))
         raise SimulacraError(
             f"{name}: {bad} of {len(array)} rows hold NaN, infinity or numbers beyond {LARGEST_FEATURE:g}; "
             "look for a model that diverged or an extractor fed with unscaled pixels"
@@ -46,10 +51,8 @@ def check_features(features: ArrayLike, name: str, *, minimum: int = 2) -> NDArr
     return array
 
 
-def check_feature_pair(
-    real: ArrayLike, generated: ArrayLike, *, minimum: int = 2
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return real and generated features as float64 after checking each one and that their dimensions agree.
+def check_feature_pair(real: ArrayLike, generated: ArrayLike, *, minimum: int = 2) -> tuple[Array, Array]:
+    """Return real and generated features after checking each one and that their dimensions agree.
 
     Raises:
         SimulacraError: as `check_features`, and where the numbers of columns differ.
@@ -62,6 +65,30 @@ def check_feature_pair(
             f"{checked_generated.shape[1]}; take both from the same extractor"
         )
     return checked_real, checked_generated
+
+
+def blocks(features: Array, block_size: int = 1024) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Yield slices of rows, and those rows in float64, a copy only where they are of another type.
+
+    Example:
+        >>> [(rows, block.dtype) for rows, block in blocks(np.zeros((3, 2), np.float32), 2)]
+        [(slice(0, 2, None), dtype('float64')), (slice(2, 4, None), dtype('float64'))]
+    """
+    for start in range(0, len(features), block_size):
+        rows = slice(start, start + block_size)
+        yield rows, features[rows].astype(np.float64, copy=False)
+
+
+def tiles(n_rows: int, n_columns: int, block_size: int) -> Iterator[tuple[slice, slice]]:
+    """Yield the slices of rows and columns that cut a matrix into tiles.
+
+    Example:
+        >>> [(rows.start, columns.start) for rows, columns in tiles(3, 2, 2)]
+        [(0, 0), (2, 0)]
+    """
+    for i in range(0, n_rows, block_size):
+        for j in range(0, n_columns, block_size):
+            yield slice(i, i + block_size), slice(j, j + block_size)
 
 
 class FeatureExtractor(Protocol):

@@ -41,7 +41,7 @@ def _score(probabilities: NDArray[np.float64]) -> float:
 
 def _check_probabilities(probabilities: ArrayLike) -> NDArray[np.float64]:
     """Return probabilities as float64 with rows that sum to exactly one."""
-    checked = check_features(probabilities, "probabilities", minimum=1)
+    checked = check_features(probabilities, "probabilities", minimum=1).astype(np.float64, copy=False)
     totals = checked.sum(axis=1, keepdims=True)
     bad = np.count_nonzero((checked < 0).any(axis=1) | (np.abs(totals[:, 0] - 1) > TOLERANCE))
     if bad:

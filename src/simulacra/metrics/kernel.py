@@ -5,9 +5,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from simulacra.metrics.features import check_feature_pair
+from simulacra.metrics.features import Array, check_feature_pair, tiles
 
 FloatArray = NDArray[np.float64]
+
+SINGLE = 1e6
+"""Magnitude below which the sixth powers of features fit float32."""
 
 
 class _KernelSums(NamedTuple):
@@ -24,7 +27,8 @@ def kernel_distance(real: ArrayLike, generated: ArrayLike, *, block_size: int = 
 
     The kernel is (x·y / d + 1)³ and every pair of rows counts, without drawing subsets. The estimate is unbiased at any
     number of rows, hence slightly negative about half of the time when both sets come from one distribution. Memory is
-    that of a few tiles of `block_size` squared.
+    that of a few tiles of `block_size` squared. Of single precision features the kernel too is computed in single
+    precision, and summed in double: its rounding errors are as often up as down, and hardly anything is left of them.
 
     Raises:
         SimulacraError: where either array has fewer than two rows, is not finite, or their dimensions differ.
@@ -65,31 +69,45 @@ def _jackknife_variance(within: FloatArray, across: FloatArray, n_other: int) ->
     return float((n - 1) * without_row.var())
 
 
-def _kernel_sums(real: FloatArray, generated: FloatArray, block_size: int) -> _KernelSums:
+def _kernel_sums(real: Array, generated: Array, block_size: int) -> _KernelSums:
     """Return the sums of the kernel matrix that estimate and jackknife need, visiting one tile at a time."""
-    within_real, _ = _sum_tiles(real, real, block_size)
-    within_generated, _ = _sum_tiles(generated, generated, block_size)
-    return _KernelSums(within_real, within_generated, *_sum_tiles(real, generated, block_size))
+    single = all(each.dtype in (np.float16, np.float32) and np.abs(each).max() < SINGLE for each in (real, generated))
+    real, generated = (each.astype(np.float32 if single else np.float64, copy=False) for each in (real, generated))
+    within_real, within_generated = _sums_within(real, block_size), _sums_within(generated, block_size)
+    return _KernelSums(within_real, within_generated, *_sums_across(real, generated, block_size))
 
 
-def _sum_tiles(first: FloatArray, second: FloatArray, block_size: int) -> tuple[FloatArray, FloatArray]:
-    """Return the sums of the kernel matrix over its columns and over its rows; a row is not paired with itself."""
+def _sums_within(features: Array, block_size: int) -> FloatArray:
+    """Return the sums of the kernel matrix of a set with itself, a row not paired with itself."""
+    sums = np.zeros(len(features))
+    for rows, columns in tiles(len(features), len(features), block_size):
+        # The matrix is symmetric: what lies above the diagonal is not computed.
+        if columns.start > rows.start:
+            continue
+        tile = _kernel(features[rows], features[columns])
+        if columns == rows:
+            np.fill_diagonal(tile, 0.0)
+        else:
+            sums[columns] += tile.sum(axis=0, dtype=np.float64)
+        sums[rows] += tile.sum(axis=1, dtype=np.float64)
+    return sums
+
+
+def _sums_across(first: Array, second: Array, block_size: int) -> tuple[FloatArray, FloatArray]:
+    """Return the sums of the kernel matrix of two sets over its columns and over its rows."""
     over_columns, over_rows = np.zeros(len(first)), np.zeros(len(second))
-    for i in range(0, len(first), block_size):
-        for j in range(0, len(second), block_size):
-            tile = _kernel(first[i : i + block_size], second[j : j + block_size])
-            if first is second and i == j:
-                np.fill_diagonal(tile, 0.0)
-            over_columns[i : i + block_size] += tile.sum(axis=1)
-            over_rows[j : j + block_size] += tile.sum(axis=0)
+    for rows, columns in tiles(len(first), len(second), block_size):
+        tile = _kernel(first[rows], second[columns])
+        over_columns[rows] += tile.sum(axis=1, dtype=np.float64)
+        over_rows[columns] += tile.sum(axis=0, dtype=np.float64)
     return over_columns, over_rows
 
 
-def _kernel(first: FloatArray, second: FloatArray) -> FloatArray:
+def _kernel(first: Array, second: Array) -> Array:
     """Return (x·y / d + 1)³ for all pairs of rows, by products, which are far quicker than a power."""
-    base = first @ second.T
+    base: Array = first @ second.T
     base /= first.shape[1]
-    base += 1.0
-    cube = base * base
+    base += 1
+    cube: Array = base * base
     cube *= base
     return cube
