@@ -21,6 +21,7 @@ from simulacra.plotting import (
     metric_chart,
     picture_table,
     png,
+    response_figure,
     sample_grid,
     training_curves,
 )
@@ -375,3 +376,12 @@ def test_same_figure_same_bytes():
 def test_figures_never_touch_pyplot(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # any import of it now fails
     assert drawn(training_curves(history(train_loss=[2.0, 1.0]))).std() > 0
+
+
+def test_responses_have_one_panel_a_harm_with_all_its_levels():
+    curves = {"noise": [(0.0, 1.0), (8.0, 30.0), (16.0, 900.0)], "blur": [(0.0, 0.0), (1.0, 5.0)]}
+    noise, blur = response_figure(curves, "FD").axes
+    assert (noise.get_title(), blur.get_title()) == ("Noise", "Blur")
+    assert noise.lines[0].get_ydata().tolist() == [1, 30, 900] and noise.get_yscale() == "log"
+    # A logarithm of 0 would leave the first point out.
+    assert blur.lines[0].get_xdata().tolist() == [0, 1] and blur.get_yscale() == "linear"

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from simulacra.data.image_set import ImageSet
 from simulacra.exploration.panels import Panel
 from simulacra.metrics import METRICS
+from simulacra.metrics.corruptions import CORRUPTIONS
 from simulacra.report.leaderboard import ROW_TITLES, format_value
 
 if TYPE_CHECKING:
@@ -130,6 +131,28 @@ def training_curves(history: "DataFrame") -> "Figure":
         axis = figure.add_subplot(down, across, place)
         _quiet(axis)
         _curve_panel(axis, name, history[history["name"] == name])
+    return figure
+
+
+def response_figure(responses: Mapping[str, Sequence[tuple[float, float]]], title: str) -> "Figure":
+    """Draw what a metric says of real images that are made worse by degrees, one panel a way of harming them.
+
+    Args:
+        responses: what `simulacra.metrics.corruptions.responses` returns.
+        title: of the metric.
+    """
+    figure = _figure(2.7 * len(responses), 2.3)
+    for place, (name, curve) in enumerate(responses.items(), start=1):
+        axis = figure.add_subplot(1, len(responses), place)
+        _quiet(axis)
+        levels, values = zip(*curve, strict=True)
+        axis.plot(levels, values, color=ACCENT, marker="o", markersize=3.5, linewidth=1.4)
+        axis.set_title(CORRUPTIONS[name].title, fontsize=8.5, color=INK)
+        axis.set_xlabel(CORRUPTIONS[name].unit)
+        if min(values) > 0:
+            axis.set_yscale("log")
+        if place == 1:
+            axis.set_ylabel(title)
     return figure
 
 

@@ -157,13 +157,16 @@ def _factor(features: Array) -> tuple[FloatArray, FloatArray]:
 
 
 def _trace_of_root(first: FloatArray, second: FloatArray) -> float:
-    """Return tr (Σ₁Σ₂)^½: with Σ₁ = L Lᵀ, the eigenvalues of Σ₁Σ₂ are those of the symmetric Lᵀ Σ₂ L."""
+    """Return tr (Σ₁Σ₂)^½: with Σ₂ = L Lᵀ, the eigenvalues of Σ₁Σ₂ are those of the symmetric Lᵀ Σ₁ L."""
+    from scipy.linalg import LinAlgError, eigh
+
     try:
-        lower = np.linalg.cholesky(first)
-    except np.linalg.LinAlgError:
-        # A dead unit or a repeated feature makes Σ₁ singular; square roots of rounding errors would then add up.
+        # Divide and conquer, the default, pays for eigenvectors only; scipy's stubs do not know the other driver.
+        eigenvalues = eigh(first, second, type=2, driver="gv", eigvals_only=True, check_finite=False)  # type: ignore[call-overload]
+    except LinAlgError:
+        # A dead unit or a repeated feature makes Σ₂ singular; square roots of rounding errors would then add up.
         return _nuclear_norm(_root(first).T @ _root(second))
-    return float(np.sqrt(_non_negative(np.linalg.eigvalsh(lower.T @ second @ lower))).sum())
+    return float(np.sqrt(_non_negative(eigenvalues)).sum())
 
 
 def _root(covariance: FloatArray) -> FloatArray:
