@@ -31,7 +31,7 @@ def test_resizer_of_fid_goes_by_corners_and_does_not_smooth() -> None:
 def test_other_resizer_is_pillow_s_of_the_centred_square(
     mode: str, filtering: Image.Resampling, height: int, width: int
 ) -> None:
-    """To half a grey level twice, since Pillow rounds after rows and after columns.
+    """To 1.2 grey levels: Pillow rounds after rows, which cubic weights enlarge by 1.3 at most, and after columns.
 
     It cuts off there too, so that the pixels keep away from the ends of the range.
     """
@@ -41,7 +41,7 @@ def test_other_resizer_is_pillow_s_of_the_centred_square(
     picture = Image.fromarray(image[0, 0].numpy().astype(np.uint8)).crop((left, top, left + side, top + side))
     expected = np.asarray(picture.resize((224, 224), filtering), np.float32)
     found = resize_square(image, 224, mode)[0, 0].numpy()
-    assert np.abs(found - expected).max() <= 1.05
+    assert np.abs(found - expected).max() <= 1.2
 
 
 def test_cubic_swings_end_at_the_ends_of_the_range() -> None:

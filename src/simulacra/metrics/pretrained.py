@@ -101,7 +101,7 @@ def load(
     extractor = EXTRACTORS[type(config)]
     network, sha256 = extractor.load(config)
     return NetworkExtractor(
-        network.to(device, memory_format=torch.channels_last),  # 1.7 times as fast on a processor
+        network.to(device).to(memory_format=torch.channels_last),  # 1.7 times as fast on a processor
         name=extractor.name,
         channels=None,
         batch_size=BATCH,
