@@ -207,7 +207,7 @@ def main() -> None:
     config = ClassifierConfig.model_validate(parameters["evaluation"]["classifier"])
     classifier, _ = fit_classifier(parts.train, config, seed=0)
     extractor = NetworkExtractor(classifier.network, name=CLASSES, channels=1)
-    judge = Judge(extractor, parts.validation, parts.test, n_generated=options.samples, neighbours=5)
+    judge = Judge([extractor], parts.validation, parts.test, n_generated=options.samples, neighbours=5)
     for seed in options.seeds:
         peers = [make(parts.train.images, seed, options.peer_steps) for make in (lucidrains, diffusers)]
         model = race(parts.train, peers, options.minutes, seed, options.slice)

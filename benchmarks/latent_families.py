@@ -60,7 +60,7 @@ def main() -> None:
     extractor, record = train_extractor(parts.train, parts.validation, parts.test, evaluation, 0)
     features = NetworkExtractor(extractor.network, name=record["name"], channels=extractor.in_channels)
     n, lines = parameters["generation"]["n"], []
-    judge = Judge(features, parts.validation, parts.test, n_generated=n, neighbours=evaluation.neighbours)
+    judge = Judge([features], parts.validation, parts.test, n_generated=n, neighbours=evaluation.neighbours)
     print(
         f"real images against real ones: {judge.floor([0, 1, 2])['metrics']['fd_classifier']['value']:.2f}", flush=True
     )

@@ -54,7 +54,7 @@ def measure(family_name: str, n: int, judge_n: int) -> None:
     classifier = ImageClassifier(ClassifierConfig(), 1, digits.class_names)
     extractor = NetworkExtractor(classifier.network, name="classifier", channels=1)
     began = time.perf_counter()
-    judge = Judge(extractor, test, test, n_generated=n, neighbours=5)
+    judge = Judge([extractor], test, test, n_generated=n, neighbours=5)
     judge.family(model, samples, [0], ema=None)
     print(f"{family_name}: judged {judge.n} a side, {time.perf_counter() - began:.0f} s, peak {peak_mib():.0f} MiB")
 

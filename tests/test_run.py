@@ -245,6 +245,14 @@ def test_a_failing_family_marks_its_own_child_only(finished_project: Path, tmp_p
         (["--params", "mnist.split.train=0.9"], "mnist.split: train + validation + test must be 1"),
         (["--params", "mnist.source.type=nmist"], "mnist.source: Input tag 'nmist'"),
         (["--params", "gmm.model.components=[0]"], "mnist.gmm.model.components.0: Input should be greater than 0"),
+        (
+            ["--params", "evaluation.extractors=resnet"],
+            "mnist.evaluation.extractors.0: Input should be 'classifier', 'eff",
+        ),
+        (
+            ["--params", "evaluation.extractors=inception"],
+            "are not on this machine: set evaluation.inception.download=",
+        ),
         (["--from-nodes", "mnist.splitt"], "nothing to run: Pipeline does not contain nodes named ['mnist.splitt']"),
         (["--tags", "nosuch"], "nothing to run: Pipeline contains no nodes"),
         (["--runner", "FooRunner"], "there is no runner 'FooRunner'"),

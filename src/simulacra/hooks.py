@@ -50,6 +50,8 @@ class ProjectHooks:
     def before_pipeline_run(self, pipeline: "Pipeline", catalog: "DataCatalog") -> None:
         """Refuse a run whose free inputs are missing or damaged, or whose families need what is not installed.
 
+        What extractors need from the network is fetched now: hours of training later would be the wrong time to fail.
+
         Raises:
             SimulacraError: naming the first of these, and the command that makes or installs it.
         """
@@ -69,6 +71,7 @@ class ProjectHooks:
                     )
             elif not catalog.exists(name):
                 raise SimulacraError(f"{_fault(name, catalog)}: `{_command_for(name, catalog)}{self._options}`")
+        _fetch_extractors(pipeline, catalog)
         self._nodes, self._started = len(pipeline.nodes), count(1)
 
     @hook_impl
@@ -111,6 +114,20 @@ class ProjectHooks:
                 markup=False,
                 highlight=False,
             )
+
+
+def _fetch_extractors(pipeline: "Pipeline", catalog: "DataCatalog") -> None:
+    """Download the weights that evaluations ask for, where that is allowed and they are not there.
+
+    Raises:
+        SimulacraError: where that cannot be.
+    """
+    for name in sorted(pipeline.inputs()):
+        if name.startswith("params:") and name.endswith(".evaluation"):
+            for config in getattr(catalog.load(name), "pretrained", ()):
+                from simulacra.metrics.pretrained import fetch
+
+                fetch(config)
 
 
 def _show_leaderboard(console: "Console", catalog: "DataCatalog", dataset: str) -> None:

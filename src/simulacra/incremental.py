@@ -31,6 +31,8 @@ STATE = "SIMULACRA_STATE"
 
 CHANGES_NO_RESULT = {"training": frozenset(RUNTIME), "experiment": frozenset({"options"})}
 CHANGES_NO_RESULT |= dict.fromkeys(FAMILIES, frozenset({"sampling"}))
+CHANGES_NO_RESULT |= {"efficientnet_lite0": frozenset({"weights"}), "dinov2": frozenset({"download"})}
+CHANGES_NO_RESULT |= {"inception": frozenset({"weights", "download", "download_to"})}
 """Keys that may differ without a node's result being another one, by the block in which they stand.
 
 The node that a family's `sampling` is for reads it by its own name beside the family's block.
@@ -243,10 +245,13 @@ def _outside(value: Any) -> str:
     """Return the state of what lies outside the project, where a parameter names such a thing."""
     from simulacra.data.sources import files_state, source_state
     from simulacra.editing.config import EditingConfig
-    from simulacra.pipelines.config import SourceConfig
+    from simulacra.pipelines.config import EvaluationConfig, SourceConfig
 
     if isinstance(value, EditingConfig):
         return "".join(map(files_state, value.files()))
+    if isinstance(value, EvaluationConfig):
+        # Of the other extractors it is known what their files hold.
+        return files_state(Path(value.dinov2.source).expanduser()) if "dinov2" in value.extractors else ""
     return source_state(value.root) if isinstance(value, SourceConfig) else ""
 
 

@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from simulacra.errors import SimulacraError
+from simulacra.metrics.cache import FeatureCache
 from simulacra.metrics.features import NetworkExtractor, blocks, check_feature_pair, check_features, weights_sha256
+from simulacra.metrics.preparation import Preparation
 
 
 class Classifier(nn.Module):
@@ -93,6 +95,32 @@ def test_reversed_and_read_only_images_are_taken(network, recwarn):
     pixels.flags.writeable = False
     np.testing.assert_array_equal(extractor.features(pixels[::-1])[::-1], extractor.features(pixels))
     assert not [warning for warning in recwarn if "writable" in str(warning.message)]
+
+
+def test_cached_features_do_not_run_the_network_again(network, tmp_path):
+    pixels = images(7)
+    extractor = NetworkExtractor(network, name="classifier", channels=1, cache=FeatureCache(tmp_path))
+    features = extractor.features(pixels)
+    np.testing.assert_array_equal(extractor.features(pixels.copy()), features)
+    next_run = NetworkExtractor(network, name="classifier", channels=1, cache=FeatureCache(tmp_path))
+    np.testing.assert_array_equal(next_run.features(pixels), features)
+    assert network.batch_sizes == [7]
+    pixels[0, 0, 0, 0] += 1
+    extractor.features(pixels)
+    assert network.batch_sizes == [7, 7]
+
+
+def test_other_weights_or_another_preparation_run_the_network_again(network, tmp_path):
+    pixels = images(7)
+    NetworkExtractor(network, name="classifier", channels=1, cache=FeatureCache(tmp_path)).features(pixels)
+    halved = Preparation("none", "uint8 / 255", lambda x: x / 255)
+    NetworkExtractor(network, name="classifier", channels=1, preparation=halved, cache=FeatureCache(tmp_path)).features(
+        pixels
+    )
+    with torch.no_grad():
+        network.head.bias[0] += 1e-6
+    NetworkExtractor(network, name="classifier", channels=1, cache=FeatureCache(tmp_path)).features(pixels)
+    assert network.batch_sizes == [7, 7, 7]
 
 
 def test_sha256_is_that_of_names_dtypes_shapes_and_bytes():

@@ -9,12 +9,14 @@ from simulacra.errors import SimulacraError
 from simulacra.metrics.passport import library_versions, passport_id, summarise
 
 PASSPORT = {
-    "extractor": {
-        "name": "classifier",
-        "sha256": "ab" * 32,
-        "test_accuracy": 0.97,
-        "resizer": "none",
-        "input": "uint8 / 127.5 - 1",
+    "extractors": {
+        "classifier": {
+            "name": "classifier",
+            "sha256": "ab" * 32,
+            "test_accuracy": 0.97,
+            "resizer": "none",
+            "input": "uint8 / 127.5 - 1",
+        },
     },
     "n_real": 1000,
     "n_generated": 1000,
@@ -32,7 +34,7 @@ def changed(**fields: object) -> dict[str, object]:
 
 
 def with_extractor(**fields: object) -> dict[str, object]:
-    return changed(extractor=PASSPORT["extractor"] | fields)
+    return changed(extractors={"classifier": PASSPORT["extractors"]["classifier"] | fields})
 
 
 @pytest.mark.parametrize(
@@ -63,6 +65,7 @@ def test_rows_that_differ_in_themselves_only_stay_comparable(same):
         with_extractor(sha256="ba" * 32),
         with_extractor(resizer="bilinear"),
         with_extractor(input="uint8 / 255"),
+        changed(extractors=PASSPORT["extractors"] | {"inception": {"name": "inception"}}),
     ],
 )
 def test_rows_measured_otherwise_are_not_comparable(other):
@@ -70,8 +73,9 @@ def test_rows_measured_otherwise_are_not_comparable(other):
 
 
 def test_id_opens_the_sha256_of_sorted_json():
-    text = '{"extractor":{"name":"a"},"n_real":5,"seeds":2}'
-    passport = {"seeds": [3, 4], "n_real": 5, "extractor": {"test_accuracy": 1.0, "name": "a"}, "ema": False}
+    text = '{"extractors":{"a":{"name":"a"}},"n_real":5,"seeds":2}'
+    extractors = {"a": {"test_accuracy": 1.0, "name": "a"}}
+    passport = {"seeds": [3, 4], "n_real": 5, "extractors": extractors, "ema": False}
     assert passport_id(passport) == hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

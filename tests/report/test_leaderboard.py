@@ -18,7 +18,7 @@ def measure(value: float | None, std: float | None = None) -> dict:
 
 def record(row: str, fd: float | None, role: str = "family", *, n_generated: int = 1000, **metrics: dict) -> dict:
     passport = {
-        "extractor": {"name": "classifier", "sha256": "ab" * 32, "test_accuracy": 0.9},
+        "extractors": {"classifier": {"name": "classifier", "sha256": "ab" * 32, "test_accuracy": 0.9}},
         "n_generated": n_generated,
         "seeds": [0, 1, 2],
         "ema": row == "vae",
@@ -75,9 +75,12 @@ def test_other_seeds_are_no_difference_but_fewer_seeds_are():
 
 def test_long_hashes_are_shortened_in_notes():
     other = record("vae", 3.0)
-    other["passport"]["extractor"]["sha256"] = "cd" * 32
+    other["passport"]["extractors"]["classifier"]["sha256"] = "cd" * 32
     other["passport_id"] = "other"
-    assert "extractor.sha256 cdcdcdcdcdcd…, the floor's abababababab…" in leaderboard([FLOOR, other])["note"][1]
+    assert (
+        "extractors.classifier.sha256 cdcdcdcdcdcd…, the floor's abababababab…"
+        in leaderboard([FLOOR, other])["note"][1]
+    )
 
 
 @pytest.mark.parametrize("fd", [None, math.nan, math.inf])
@@ -161,6 +164,22 @@ def test_console_table_shows_values_within_120_columns():
         assert number in text
     assert "odd [red]: not comparable" in text
     assert "…" not in text.split("±", maxsplit=1)[0]
+
+
+def test_console_table_keeps_its_width_with_every_extractor():
+    table = full_board()
+    for metric in ("fid", "fd_efficientnet_lite0", "fd_dinov2", "precision_dinov2", "kid_inception"):
+        table[metric], table[f"{metric}_std"] = 1234.56, 12.3
+    text = printed(table)
+    assert max(map(len, text.splitlines())) <= 120
+    assert all(part in text for part in ("FD ↓", "FID ↓", "FD Eff. ↓", "FD DINO ↓", "Recall ↑", "1,235", "± 12"))
+    assert "KID" not in text and "…" not in text.split("±", maxsplit=1)[0]
+
+
+def test_without_the_classifier_another_extractor_ranks():
+    records = [record("floor", None, "floor", fid=measure(1.0))]
+    records += [record(name, None, fid=measure(value)) for name, value in (("vae", 3.0), ("gmm", 2.0))]
+    assert leaderboard(records)["row"].tolist() == ["floor", "gmm", "vae"]
 
 
 def test_console_table_ranks_only_what_may_be_ranked():

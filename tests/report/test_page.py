@@ -61,7 +61,7 @@ def record(
         "role": role,
         "metrics": {"fd_classifier": {"value": fd, "std": std, "per_seed": None}, **metrics},
         "passport": {
-            "extractor": {"name": "classifier", "sha256": "ab" * 32, "test_accuracy": 0.967},
+            "extractors": {"classifier": {"name": "classifier", "sha256": "ab" * 32, "test_accuracy": 0.967}},
             "n_real": 1000,
             "n_generated": 1000,
             "compared": "generated images with the test split",
@@ -303,6 +303,18 @@ def test_likelihoods_have_a_table_of_their_own_with_their_conditions():
 def test_page_without_likelihoods_does_not_speak_of_them():
     records = [RECORDS[0], record("gan", 5.0)]
     assert "Likelihoods" not in Page(render(make_report(records=records, leaderboard=leaderboard(records)))).text
+
+
+def test_what_other_networks_see_has_a_table_of_its_own():
+    assert 'id="networks"' not in PAGE
+    seen = {"fid": 12.5, "kid_inception": 4.25, "recall_inception": 0.618}
+    measured = {key: {"value": value, "std": 0.01, "per_seed": None} for key, value in seen.items()}
+    records = [record("floor", 0.5, role="floor"), record("vae", 5.0, **measured)]
+    page = Page(render(make_report(records=records, leaderboard=leaderboard(records))))
+    words = page.text
+    board, table = words[: words.index("Seen through other networks")], words[words.rindex("Seen through other") :]
+    assert "FID" in board and "12.50" in board and "0.618" not in board
+    assert "0.618" in table and "KID (Inception)" in table and "12.50" not in table[: table.index("Samples")]
 
 
 def test_every_metric_has_its_meaning():

@@ -16,7 +16,7 @@ from simulacra.report.sentences import (
 HELPS = {"family": "vae", "verdict": "helps", "difference": 0.024}
 NOT_APPLICABLE = {"family": "gmm", "verdict": "not applicable", "difference": None}
 PASSPORT = {
-    "extractor": {"name": "classifier", "sha256": "ab" * 32, "test_accuracy": 0.967},
+    "extractors": {"classifier": {"name": "classifier", "sha256": "ab" * 32, "test_accuracy": 0.967}},
     "n_real": 1000,
     "n_generated": 1000,
     "compared": "generated images with the test split",

@@ -17,6 +17,45 @@ LIKELIHOODS = ("bits_per_dim", "elbo_bits_per_dim", "bits_per_dim_binary", "elbo
 NATS = tuple(key.replace("bits_per_dim", "nats") for key in LIKELIHOODS)
 """The same numbers in nats per image, as papers on binarised images give them."""
 
+CLASSIFIER = "classifier"
+"""The extractor that is trained on the dataset itself; in keys it is named only where its features are compared."""
+PRETRAINED = {
+    "efficientnet_lite0": "EfficientNet-Lite0",
+    "inception": "Inception",
+    "dinov2": "DINOv2",
+}
+"""Extractors that others trained, each with its title; their names stand in all of their keys."""
+
+
+def frechet_key(extractor: str) -> str:
+    """Return the key of the Fréchet distance: FID is what it is called of the canonical Inception network only.
+
+    Example:
+        >>> frechet_key("efficientnet_lite0"), frechet_key("inception")
+        ('fd_efficientnet_lite0', 'fid')
+    """
+    return "fid" if extractor == "inception" else f"fd_{extractor}"
+
+
+def _through(extractor: str, title: str) -> dict[str, Metric]:
+    """Return the metrics of features, and of class probabilities if any, of a network that others trained."""
+    distance = "FID" if extractor == "inception" else f"FD ({title})"
+    metrics = {
+        frechet_key(extractor): Metric(distance, "squared feature distance", "lower", 2),
+        f"kid_{extractor}": Metric(f"KID ({title})", "squared MMD × 1000", "lower", 2),
+        f"is_{extractor}": Metric(f"IS ({title})", "effective classes of ImageNet", "higher", 2),
+        f"precision_{extractor}": Metric(f"Precision ({title})", "share of samples", "higher", 3),
+        f"recall_{extractor}": Metric(f"Recall ({title})", "share of real images", "higher", 3),
+        f"density_{extractor}": Metric(f"Density ({title})", "1 = as dense as real", "higher", 3),
+        f"coverage_{extractor}": Metric(f"Coverage ({title})", "share of real images", "higher", 3),
+    }
+    # DINOv2 was trained without classes, so that it gives no inception score.
+    return {key: metric for key, metric in metrics.items() if key != "is_dinov2"}
+
+
+THROUGH = {extractor: _through(extractor, title) for extractor, title in PRETRAINED.items()}
+"""Metrics by the extractor that others trained."""
+
 METRICS: dict[str, Metric] = {
     "fd_classifier": Metric("FD (classifier)", "squared feature distance", "lower", 2),
     "kid_classifier": Metric("KID (classifier)", "squared MMD × 1000", "lower", 2),
@@ -25,6 +64,7 @@ METRICS: dict[str, Metric] = {
     "recall": Metric("Recall", "share of real images", "higher", 3),
     "density": Metric("Density", "1 = as dense as real", "higher", 3),
     "coverage": Metric("Coverage", "share of real images", "higher", 3),
+    **{key: metric for metrics in THROUGH.values() for key, metric in metrics.items()},
     "bits_per_dim": Metric("Bits/dim (exact)", "bits per dimension", "lower", 3),
     "elbo_bits_per_dim": Metric("Bits/dim (ELBO)", "bits per dimension, upper bound", "lower", 3),
     "bits_per_dim_binary": Metric("Bits/dim (exact, binary)", "bits per binarised dimension", "lower", 3),

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from simulacra.errors import SimulacraError
+from simulacra.metrics.cache import FeatureCache
+from simulacra.metrics.preparation import PLAIN, Preparation
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -116,15 +118,20 @@ class NetworkExtractor:
     """A classifier whose penultimate activations are the features.
 
     The network's forward gives logits (n, k) and its method `features` activations (n, d), both for float images
-    (n, channels, height, width) in [-1, 1]. The extractor takes the network over: it converts it to float32, leaves it
-    in evaluation mode on its device, and computes in full float32 whatever precision training has chosen.
+    (n, channels, height, width) as the preparation makes them. Where it has a method `logits` too, which maps the
+    activations on, probabilities follow from features that are there already. The extractor takes the network over: it
+    converts it to float32, leaves it in evaluation mode on its device, and computes in full float32 whatever precision
+    training has chosen.
 
     Args:
         network: the classifier.
         name: short name, as in `fd_<name>`.
-        channels: how many channels its images have.
+        channels: how many channels its images have; None where both grey and colour will do.
         test_accuracy: share of test images that it classifies correctly, for the passport; None if unknown.
         batch_size: images in one forward pass.
+        preparation: what makes the network's input of pixels.
+        sha256: of the file of published weights; None for the hash of the network's tensors.
+        cache: where features are kept; None to compute them each time.
 
     Raises:
         SimulacraError: where the network has no method `features`.
@@ -144,9 +151,12 @@ class NetworkExtractor:
         network: "nn.Module",
         *,
         name: str,
-        channels: int,
+        channels: int | None,
         test_accuracy: float | None = None,
         batch_size: int = 500,
+        preparation: Preparation = PLAIN,
+        sha256: str | None = None,
+        cache: FeatureCache | None = None,
     ) -> None:
         penultimate = getattr(network, "features", None)
         if not callable(penultimate):
@@ -159,7 +169,9 @@ class NetworkExtractor:
         self.channels = channels
         self.test_accuracy = test_accuracy
         self.batch_size = batch_size
-        self.sha256 = weights_sha256(network)
+        self.preparation = preparation
+        self.sha256 = sha256 or weights_sha256(network)
+        self.cache = cache
 
     def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return penultimate activations (n, d) of uint8 images (n, channels, height, width).
@@ -167,7 +179,11 @@ class NetworkExtractor:
         Raises:
             SimulacraError: where dtype, shape or number of channels do not fit, or there are no images.
         """
-        return self._run(self._penultimate, images).astype(np.float32, copy=False)
+        self._check(images)
+        if self.cache is None:
+            return self._activations(images)
+        about = {key: value for key, value in self.describe().items() if key != "test_accuracy"}
+        return self.cache.get(about, images, lambda: self._activations(images))
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return class probabilities (n, k), rows summing to one, of uint8 images (n, channels, height, width).
@@ -175,7 +191,11 @@ class NetworkExtractor:
         Raises:
             SimulacraError: as `features`.
         """
-        return self._run(lambda batch: self.network(batch).double().softmax(dim=1), images)
+        self._check(images)
+        head: Callable[[Tensor], Tensor] | None = getattr(self.network, "logits", None)
+        if head is not None:
+            return _softmax(self._run(head, self.features(images)))
+        return _softmax(self._run(lambda rows: self.network(self._prepared(rows)), images))
 
     def describe(self) -> dict[str, str | float | None]:
         """Return name, weights, test accuracy, resizer and scaling of the input, as the passport holds them."""
@@ -183,24 +203,31 @@ class NetworkExtractor:
             "name": self.name,
             "sha256": self.sha256,
             "test_accuracy": self.test_accuracy,
-            "resizer": "none",
-            "input": "uint8 / 127.5 - 1",
+            "resizer": self.preparation.resizer,
+            "input": self.preparation.scale,
         }
 
-    def _run(self, function: "Callable[[Tensor], Tensor]", images: NDArray[np.uint8]) -> NDArray[Any]:
-        """Return what the function gives for all images, batch by batch on the network's device."""
+    def _activations(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return features as the network computes them."""
+        found = self._run(lambda rows: self._penultimate(self._prepared(rows)), images)
+        return found.astype(np.float32, copy=False)
+
+    def _prepared(self, rows: "Tensor") -> "Tensor":
+        return self.preparation.apply(rows.float())
+
+    def _run(self, function: "Callable[[Tensor], Tensor]", array: NDArray[Any]) -> NDArray[Any]:
+        """Return what the function gives for all rows of an array, batch by batch on the network's device."""
         import torch
 
-        self._check(images)
         device = next(self.network.parameters()).device
         self.network.eval()
-        rows = []
+        results = []
         with _one_at_a_time, torch.inference_mode(), torch.autocast(device.type, enabled=False), _full_precision():
-            for start in range(0, len(images), self.batch_size):
+            for start in range(0, len(array), self.batch_size):
                 # A copy, for torch refuses reversed views and warns of read-only arrays.
-                batch = torch.from_numpy(np.array(images[start : start + self.batch_size], order="C"))
-                rows.append(function(batch.to(device).float() / 127.5 - 1).cpu())
-        return torch.cat(rows).numpy()
+                batch = torch.from_numpy(np.array(array[start : start + self.batch_size], order="C"))
+                results.append(function(batch.to(device)).cpu())
+        return torch.cat(results).numpy()
 
     def _check(self, images: NDArray[np.uint8]) -> None:
         """Refuse images that the network was not made for."""
@@ -209,10 +236,20 @@ class NetworkExtractor:
                 f"extractor {self.name!r} needs uint8 images of shape (n, channels, height, width), "
                 f"got {images.dtype} of shape {images.shape}"
             )
-        if images.shape[1] != self.channels:
+        fitting = (1, 3) if self.channels is None else (self.channels,)
+        if images.shape[1] not in fitting:
+            made_for = " or ".join(map(str, fitting))
             raise SimulacraError(
-                f"extractor {self.name!r} was made for {self.channels} channels, got images with {images.shape[1]}"
+                f"extractor {self.name!r} was made for {made_for} channels, got images with {images.shape[1]}"
             )
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return probabilities in float64."""
+    from scipy.special import softmax
+
+    probabilities: NDArray[np.float64] = softmax(logits.astype(np.float64), axis=1)
+    return probabilities
 
 
 def weights_sha256(network: "nn.Module") -> str:

@@ -7,6 +7,7 @@ import numpy as np
 
 from simulacra.data.image_set import ImageSet, join
 from simulacra.errors import SimulacraError
+from simulacra.metrics import CLASSIFIER, METRICS, frechet_key
 from simulacra.metrics.features import FeatureExtractor
 from simulacra.metrics.frechet import frechet_distance
 from simulacra.metrics.inception_score import inception_score
@@ -15,8 +16,8 @@ from simulacra.metrics.likelihood import Likelihood, bits_per_dim
 from simulacra.metrics.manifold import precision_recall_density_coverage
 from simulacra.metrics.passport import library_versions, passport_id, summarise
 
-CLASSES, ROTATIONS = "classifier", "rotation classifier"
-"""Names of the extractor: trained on the data's classes, or, where there are none, on how an image was turned."""
+CLASSES, ROTATIONS = CLASSIFIER, "rotation classifier"
+"""Names of the data's own extractor: trained on their classes, or, where there are none, on how an image was turned."""
 
 MIN_IMAGES = 20
 """Fewer images than this a side make every distance between feature clouds meaningless."""
@@ -52,10 +53,10 @@ def images_a_side(n_generated: int, n_validation: int, n_test: int, *, neighbour
 
 
 class Judge:
-    """Measures samples by one extractor against the first images of the test split, and writes the passport.
+    """Measures samples by its extractors against the first images of the test split, and writes the passport.
 
     Args:
-        extractor: gives features and class probabilities.
+        extractors: give features and class probabilities, each under keys of its own.
         validation: the validation split; only the floor looks at it.
         test: the test split.
         n_generated: samples a seed.
@@ -68,7 +69,7 @@ class Judge:
 
     def __init__(
         self,
-        extractor: FeatureExtractor,
+        extractors: Sequence[FeatureExtractor],
         validation: ImageSet,
         test: ImageSet,
         *,
@@ -77,21 +78,32 @@ class Judge:
         importance_samples: int = 1,
     ) -> None:
         self.n = images_a_side(n_generated, len(validation), len(test), neighbours=neighbours)
-        self.extractor, self.neighbours, self.importance_samples = extractor, neighbours, importance_samples
+        self.extractors, self.neighbours, self.importance_samples = extractors, neighbours, importance_samples
         self.reference = test.take(range(self.n))
         self.splits = (validation, test)
 
     def compare(self, real: ImageSet, generated: ImageSet) -> dict[str, float]:
         """Return every sample-based metric of a set of images against as many real ones; KID is times 1000."""
-        a, b = self.extractor.features(real.images), self.extractor.features(generated.images)
-        values = {"fd_classifier": frechet_distance(a, b), "kid_classifier": 1000 * kernel_distance(a, b)}
-        # The inception score asks how varied the classes are; turns of an image say nothing of that.
-        if self.extractor.name == CLASSES:
-            probabilities = self.extractor.probabilities(generated.images)
-            values["is_classifier"] = inception_score(probabilities)[0]
-            if generated.labels is not None:
+        values: dict[str, float] = {}
+        for extractor in self.extractors:
+            values |= self._compare_by(extractor, real, generated)
+        return values
+
+    def _compare_by(self, extractor: FeatureExtractor, real: ImageSet, generated: ImageSet) -> dict[str, float]:
+        """Return the metrics of one extractor, under keys that name it."""
+        own = extractor.name in (CLASSES, ROTATIONS)
+        name, ending = (CLASSIFIER, "") if own else (extractor.name, f"_{extractor.name}")
+        a, b = extractor.features(real.images), extractor.features(generated.images)
+        values = {frechet_key(name): frechet_distance(a, b), f"kid_{name}": 1000 * kernel_distance(a, b)}
+        # The inception score asks how varied the classes are; turns of an image say nothing of that, and an extractor
+        # that was trained without classes has no such metric.
+        if extractor.name != ROTATIONS and f"is_{name}" in METRICS:
+            probabilities = extractor.probabilities(generated.images)
+            values[f"is_{name}"] = inception_score(probabilities)[0]
+            if own and generated.labels is not None:
                 values["class_accuracy"] = float((probabilities.argmax(axis=1) == generated.labels).mean())
-        return values | precision_recall_density_coverage(a, b, k=self.neighbours)
+        shares = precision_recall_density_coverage(a, b, k=self.neighbours)
+        return values | {f"{key}{ending}": value for key, value in shares.items()}
 
     def floor(self, seeds: Sequence[int]) -> dict[str, Any]:
         """Return the record of real images against other real images: the best that a generator can expect.
@@ -154,7 +166,7 @@ class Judge:
     ) -> dict[str, Any]:
         """Return a row of the leaderboard with its passport."""
         passport = {
-            "extractor": dict(self.extractor.describe()),
+            "extractors": {extractor.name: dict(extractor.describe()) for extractor in self.extractors},
             "n_real": self.n,
             "n_generated": self.n,
             "compared": "generated images with the test split",

@@ -13,7 +13,7 @@ ROW_FIELDS = frozenset({"versions", "ema", "likelihood", "compared"})
 """Passport fields that describe the row rather than the measurement, and so do not keep two rows apart."""
 
 EXTRACTOR_ROW_FIELDS = frozenset({"test_accuracy"})
-"""The same within `extractor`: the accuracy follows from the weights, which their sha256 identifies."""
+"""The same within each of `extractors`: the accuracy follows from the weights, which their sha256 identifies."""
 
 LIBRARIES = ("torch", "numpy", "scipy", "simulacra")
 
@@ -21,9 +21,9 @@ LIBRARIES = ("torch", "numpy", "scipy", "simulacra")
 def passport_id(passport: Mapping[str, Any]) -> str:
     """Return 12 hexadecimal digits, equal for two rows exactly when they may stand in one ranking.
 
-    That is when they agree in extractor (name, weights, resizer, scaling), number of real and of generated samples,
-    reference split, and number of seeds; any further field counts too unless `ROW_FIELDS` or `EXTRACTOR_ROW_FIELDS`
-    names it. The digits open the sha256 of that part as JSON with sorted keys.
+    That is when they agree in extractors (name, weights, resizer, scaling of each), number of real and of generated
+    samples, reference split, and number of seeds; any further field counts too unless `ROW_FIELDS` or
+    `EXTRACTOR_ROW_FIELDS` names it. The digits open the sha256 of that part as JSON with sorted keys.
 
     Raises:
         SimulacraError: where the passport holds what JSON cannot, such as NaN.
@@ -38,8 +38,11 @@ def passport_id(passport: Mapping[str, Any]) -> str:
     comparable = {key: value for key, value in passport.items() if key not in ROW_FIELDS}
     if "seeds" in comparable:
         comparable["seeds"] = len(comparable["seeds"])
-    if isinstance(extractor := comparable.get("extractor"), Mapping):
-        comparable["extractor"] = {key: extractor[key] for key in extractor if key not in EXTRACTOR_ROW_FIELDS}
+    if isinstance(extractors := comparable.get("extractors"), Mapping):
+        comparable["extractors"] = {
+            name: {key: value for key, value in extractor.items() if key not in EXTRACTOR_ROW_FIELDS}
+            for name, extractor in extractors.items()
+        }
     try:
         text = json.dumps(comparable, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:

@@ -1,6 +1,6 @@
 """Parameter blocks that only the stages know; Kedro checks them by the nodes' annotations before a run."""
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -17,6 +17,8 @@ from pydantic import (
 from simulacra.augmentation.config import ClassifierConfig
 from simulacra.data.config import Source, TextSource
 from simulacra.errors import SimulacraError
+from simulacra.metrics import CLASSIFIER
+from simulacra.metrics.config import Dinov2Config, EfficientNetConfig, InceptionConfig
 from simulacra.models import family_class
 from simulacra.training.config import TrainingConfig
 
@@ -159,12 +161,45 @@ class GenerationConfig(BaseModel):
 
 
 class EvaluationConfig(BaseModel):
-    """The block `evaluation`: the extractor and the neighbourhood of precision, recall, density and coverage."""
+    """The block `evaluation`: the extractors and the neighbourhood of precision, recall, density and coverage."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    extractors: list[Literal["classifier", "efficientnet_lite0", "inception", "dinov2"]] = Field(
+        ["classifier"], min_length=1, description="whose features are compared; a list, or names parted by blanks"
+    )
     neighbours: int = Field(5, ge=1, description="k of the k-nearest-neighbour metrics")
     importance_samples: int = Field(
         1, ge=1, description="draws that a likelihood averages over: above 1, the ELBO becomes the tighter IWAE bound"
     )
-    classifier: ClassifierConfig = Field(default_factory=ClassifierConfig, description="the extractor")
+    classifier: ClassifierConfig = Field(
+        default_factory=ClassifierConfig, description="the extractor that is trained on the dataset itself"
+    )
+    efficientnet_lite0: EfficientNetConfig = Field(
+        default_factory=EfficientNetConfig, description="weights of that extractor"
+    )
+    inception: InceptionConfig = Field(default_factory=InceptionConfig, description="weights of that extractor")
+    dinov2: Dinov2Config = Field(default_factory=Dinov2Config, description="weights of that extractor")
+
+    @field_validator("extractors", mode="before")
+    @classmethod
+    def _parted_by_blanks(cls, extractors: Any) -> Any:
+        return extractors.split() if isinstance(extractors, str) else extractors
+
+    @model_validator(mode="after")
+    def _can_be_had(self) -> Self:
+        if len({*self.extractors}) < len(self.extractors):
+            raise ValueError(f"extractors names one twice: {', '.join(self.extractors)}")
+        from simulacra.metrics.pretrained import check
+
+        for config in self.pretrained:
+            try:
+                check(config)
+            except SimulacraError as error:
+                raise ValueError(str(error)) from error
+        return self
+
+    @property
+    def pretrained(self) -> list[EfficientNetConfig | InceptionConfig | Dinov2Config]:
+        """The blocks of those extractors that others trained."""
+        return [getattr(self, name) for name in self.extractors if name != CLASSIFIER]

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from simulacra.errors import SimulacraError
-from simulacra.metrics import LIKELIHOODS, METRICS
+from simulacra.metrics import CLASSIFIER, LIKELIHOODS, METRICS, PRETRAINED, frechet_key
 from simulacra.metrics.passport import EXTRACTOR_ROW_FIELDS, ROW_FIELDS
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-RANKS = ("fd_classifier", "bits_per_byte")
+FRECHET = tuple(frechet_key(extractor) for extractor in (CLASSIFIER, *PRETRAINED))
+"""The Fréchet distance by each extractor."""
+RANKS = (*FRECHET, "bits_per_byte")
 """What families are ranked by: the first of these that is measured."""
 ROW_TITLES = {"floor": "real vs real (floor)", "noise": "pure noise"}
 ARROWS = {"lower": "↓", "higher": "↑"}
@@ -21,6 +23,9 @@ MISSING = "—"
 
 CONSOLE_TITLES = {
     "fd_classifier": "FD",
+    "fid": "FID",
+    "fd_efficientnet_lite0": "FD Eff.",
+    "fd_dinov2": "FD DINO",
     "bits_per_byte": "Bits/byte",
     "perplexity": "Perplexity",
     "distinct_2": "Distinct-2",
@@ -35,6 +40,8 @@ CONSOLE_TITLES = {
     "train_seconds": "Train s",
     "sample_ms": "Sample ms",
 }
+GIVES_WAY = ("kid_classifier", "is_classifier", "train_seconds")
+"""Columns of the console that leave their room to Fréchet distances by further extractors."""
 
 
 def leaderboard(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -123,7 +130,8 @@ def leaderboard_table(table: pd.DataFrame) -> "Table":
     console = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
     console.add_column("#", justify="right")
     console.add_column("Row", max_width=20, overflow="ellipsis", no_wrap=True)
-    metrics = [metric for metric in CONSOLE_TITLES if _console_column(table, metric)]
+    left_out = GIVES_WAY[: max(0, sum(metric in table for metric in FRECHET) - 1)]
+    metrics = [metric for metric in CONSOLE_TITLES if _console_column(table, metric) and metric not in left_out]
     for metric in metrics:
         console.add_column(f"{CONSOLE_TITLES[metric]} {ARROWS[METRICS[metric].better]}", justify="right", no_wrap=True)
     for _, row in table.iterrows():
@@ -206,7 +214,8 @@ def _comparable_part(passport: Mapping[str, Any]) -> dict[str, Any]:
     flat = flatten({key: value for key, value in passport.items() if key not in ROW_FIELDS})
     if "seeds" in flat:
         flat["number of seeds"] = len(flat.pop("seeds"))
-    return {key: value for key, value in flat.items() if key.removeprefix("extractor.") not in EXTRACTOR_ROW_FIELDS}
+    left_out = {f"extractors.{name}.{key}" for name in passport.get("extractors", ()) for key in EXTRACTOR_ROW_FIELDS}
+    return {key: value for key, value in flat.items() if key not in left_out}
 
 
 def _brief(value: Any) -> str:

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from simulacra.metrics import LIKELIHOODS, METRICS, NATS
+from simulacra.metrics import LIKELIHOODS, METRICS, NATS, PRETRAINED, THROUGH
 from simulacra.plotting import augmentation_figure, metric_chart, png
-from simulacra.report.leaderboard import ARROWS, MISSING, flatten, format_value, note, ranked_by, row_title
+from simulacra.report.leaderboard import ARROWS, FRECHET, MISSING, flatten, format_value, note, ranked_by, row_title
 from simulacra.report.sentences import (
     compared,
     headline,
@@ -25,6 +25,8 @@ from simulacra.report.sentences import (
 MEANINGS = {
     "fd_classifier": "Distance between the Gaussians fitted to classifier features of real and generated images; "
     "0 where mean and covariance agree. The ranking goes by it.",
+    "fid": "Fréchet Inception distance: the same distance between features of the network, its weights and its resizer "
+    "that the literature goes by.",
     "kid_classifier": "Squared maximum mean discrepancy of the same features, without bias: around 0, and below it by "
     "chance, where the two sets agree.",
     "is_classifier": "How confident and how varied the classifier's answers are: 1 at worst, the number of classes at "
@@ -58,6 +60,24 @@ MEANINGS = {
     "sample_ms": "Time to generate one sample on the same device.",
     "parameters": "Numbers that were fitted.",
 }
+SEEN_THROUGH = {
+    "fd": "The same distance between features of {title}, which others trained on other images.",
+    "kid": "Squared maximum mean discrepancy of the features of {title}, without bias.",
+    "is": "How confident and how varied the answers of {title} are. Its classes are ImageNet's, so that this says "
+    "little of images that are no photographs.",
+    "precision": "Share of generated images that lie within the real ones, among the features of {title}.",
+    "recall": "Share of real images that lie within the generated ones, among the features of {title}.",
+    "density": "How many real neighbourhoods hold a generated image, among the features of {title}.",
+    "coverage": "Share of real images with a generated one in their neighbourhood, among the features of {title}.",
+}
+MEANINGS |= {
+    f"{kind}_{extractor}": meaning.format(title=title)
+    for extractor, title in PRETRAINED.items()
+    for kind, meaning in SEEN_THROUGH.items()
+    if f"{kind}_{extractor}" in METRICS
+}
+THROUGH_NETWORKS = frozenset(key for metrics in THROUGH.values() for key in metrics) - {*FRECHET}
+"""Metrics of the table of other networks; of these the leaderboard repeats only the Fréchet distances."""
 LATENT_TITLES = {
     "latent_dim": "Coordinates of a code",
     "effective_dimensions": "Coordinates in effect",
@@ -258,7 +278,9 @@ def _context(report: Report) -> dict[str, Any]:
     """Return all that the template needs beside the report itself."""
     table = report.leaderboard
     present = [metric for metric in METRICS if metric in table]
-    metrics = [metric for metric in present if metric not in LIKELIHOOD_TABLE or metric in LIKELIHOODS]
+    elsewhere = THROUGH_NETWORKS | {*LIKELIHOOD_TABLE} - {*LIKELIHOODS}
+    metrics = [metric for metric in present if metric not in elsewhere]
+    networks = [metric for metric in present if metric in THROUGH_NETWORKS]
     likelihoods = [metric for metric in present if metric in LIKELIHOOD_TABLE]
     places = {name: place for place, name in enumerate(table["row"])}
     ranked = bool(table["rank"].notna().any())
@@ -267,6 +289,8 @@ def _context(report: Report) -> dict[str, Any]:
         "report": report,
         "headline": headline(table),
         "metrics": [(metric, METRICS[metric], MEANINGS[metric]) for metric in metrics],
+        "network_metrics": [(metric, METRICS[metric], MEANINGS[metric]) for metric in networks],
+        "network_rows": [_row(row, networks) for _, row in table.iterrows()],
         "likelihood_metrics": [(metric, METRICS[metric], MEANINGS[metric]) for metric in likelihoods],
         "likelihoods": _likelihood_rows(report, likelihoods) if likelihoods else [],
         "arrows": ARROWS,

@@ -53,16 +53,20 @@ def likelihood_sentence(likelihood: Mapping[str, Any]) -> str:
 def passport_sentence(record: Mapping[str, Any]) -> str:
     """Return the conditions of a row's numbers in one sentence."""
     passport = record["passport"]
-    if "extractor" not in passport:
+    if "extractors" not in passport:
         return _text_conditions(passport)
-    extractor = passport["extractor"]
-    accuracy = extractor.get("test_accuracy")
-    seen_by = f"{extractor['name']} features" + (f" (test accuracy {100 * accuracy:.1f} %)" if accuracy else "")
+    seen_by = " and ".join(map(_seen_by, passport["extractors"].values()))
     seeds = ", ".join(map(str, passport["seeds"]))
     return (
         f"{passport['n_generated']:,} images against {passport['n_real']:,} real ones ({passport['compared']}), "
         f"seen through {seen_by}, over seeds {seeds}."
     )
+
+
+def _seen_by(extractor: Mapping[str, Any]) -> str:
+    """Return which features images were compared by."""
+    accuracy = extractor.get("test_accuracy")
+    return f"{extractor['name']} features" + (f" (test accuracy {100 * accuracy:.1f} %)" if accuracy else "")
 
 
 def _text_conditions(passport: Mapping[str, Any]) -> str:

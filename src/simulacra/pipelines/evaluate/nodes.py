@@ -1,8 +1,11 @@
 """Train the extractor, measure floor and noise, and measure each family by the same judge."""
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simulacra.incremental import skippable
+from simulacra.incremental import STATE, skippable
+from simulacra.metrics import CLASSIFIER
 from simulacra.pipelines.annotations import Figure, ImageClassifier, ImageModel, ImageSet
 from simulacra.pipelines.checks import refuse_unjudgeable
 from simulacra.pipelines.config import EvaluationConfig, GenerationConfig
@@ -123,20 +126,35 @@ def _judge(
     generation: GenerationConfig,
     evaluation: EvaluationConfig,
 ) -> "Judge":
-    from simulacra.metrics.features import NetworkExtractor
+    from simulacra.metrics.cache import FeatureCache
+    from simulacra.metrics.features import FeatureExtractor, NetworkExtractor
     from simulacra.metrics.judge import Judge
+    from simulacra.metrics.pretrained import load
+    from simulacra.training.device import resolve_device
 
-    features = NetworkExtractor(
+    own = NetworkExtractor(
         extractor.network,
         name=record["name"],
         channels=extractor.in_channels,
         test_accuracy=record["test_accuracy"],
+        cache=FeatureCache(),
     )
+    # Apple's devices cannot resize with antialiasing.
+    device = "cuda" if resolve_device(evaluation.classifier.training.device).type == "cuda" else "cpu"
+    extractors: list[FeatureExtractor] = [own] if CLASSIFIER in evaluation.extractors else []
+    # These are slow, and what they see seldom changes: their features are kept for the next run.
+    extractors += [load(each, device=device, cache=FeatureCache(_kept_features())) for each in evaluation.pretrained]
     return Judge(
-        features,
+        extractors,
         validation_set,
         test_set,
         n_generated=generation.n,
         neighbours=evaluation.neighbours,
         importance_samples=evaluation.importance_samples,
     )
+
+
+def _kept_features() -> Path | None:
+    """Return the folder of features, beside the records of what is done; None outside a project's run."""
+    state = os.environ.get(STATE)
+    return Path(state) / "features" if state else None

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from simulacra.data.fabricate import fabricate_images
+from simulacra.metrics import METRICS
+from simulacra.metrics.cache import FeatureCache
+from simulacra.metrics.features import NetworkExtractor
+from simulacra.metrics.judge import CLASSES, ROTATIONS, Judge
+
+DATA = fabricate_images(n=120, size=8, channels=1, n_classes=3, seed=0)
+VALIDATION, TEST = DATA.take(range(60)), DATA.take(range(60, 120))
+
+
+class Pixels(nn.Module):
+    """A few pixels are the features; how many images went through is counted."""
+
+    def __init__(self, start: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(6, 3)
+        self.start, self.seen = start, 0
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen += len(x)
+        return x.flatten(1)[:, self.start : self.start + 6]
+
+    def logits(self, features: torch.Tensor) -> torch.Tensor:
+        return self.head(features)
+
+
+def extractor(name: str, start: int = 20) -> NetworkExtractor:
+    return NetworkExtractor(Pixels(start), name=name, channels=1, cache=FeatureCache())
+
+
+def judge(*extractors: NetworkExtractor) -> Judge:
+    return Judge(extractors, VALIDATION, TEST, n_generated=60, neighbours=3)
+
+
+SHARES = ("precision", "recall", "density", "coverage")
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        (CLASSES, {"fd_classifier", "kid_classifier", "is_classifier", "class_accuracy", *SHARES}),
+        (ROTATIONS, {"fd_classifier", "kid_classifier", *SHARES}),
+        ("inception", {"fid", *(f"{kind}_inception" for kind in ("kid", "is", *SHARES))}),
+        ("efficientnet_lite0", {f"{kind}_efficientnet_lite0" for kind in ("fd", "kid", "is", *SHARES)}),
+        ("dinov2", {f"{kind}_dinov2" for kind in ("fd", "kid", *SHARES)}),
+    ],
+)
+def test_keys_name_the_extractor_and_fid_is_of_inception_alone(name: str, keys: set[str]) -> None:
+    found = judge(extractor(name)).compare(TEST, VALIDATION)
+    assert set(found) == keys <= set(METRICS)
+
+
+def test_each_extractor_measures_as_it_would_alone_and_stands_in_the_passport() -> None:
+    first, second = extractor(CLASSES, 20), extractor("efficientnet_lite0", 40)
+    together = judge(first, second).floor([0])
+    alone = {**judge(first).floor([0])["metrics"], **judge(second).floor([0])["metrics"]}
+    assert together["metrics"] == alone
+    assert together["metrics"]["fd_classifier"] != together["metrics"]["fd_efficientnet_lite0"]
+    assert together["passport"]["extractors"] == {each.name: each.describe() for each in (first, second)}
+    assert together["passport_id"] == judge(first, second).noise([0])["passport_id"]
+    assert together["passport_id"] not in {judge(each).floor([0])["passport_id"] for each in (first, second)}
+
+
+def test_the_reference_goes_through_the_network_once_and_not_once_a_seed_or_metric() -> None:
+    only = extractor("efficientnet_lite0")
+    judge(only).noise(range(5))
+    assert only.network.seen == 60 + 5 * 60
+    without = NetworkExtractor(Pixels(20), name="efficientnet_lite0", channels=1)
+    judge(without).noise(range(5))
+    assert without.network.seen == 3 * 5 * 60
+
+
+def test_features_are_shared_by_judges_of_one_process() -> None:
+    only = extractor("dinov2")
+    generated = VALIDATION.take(np.arange(60))
+    judge(only).compare(TEST, generated)
+    judge(only).compare(TEST, generated)
+    assert only.network.seen == 120
