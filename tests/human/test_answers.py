@@ -127,6 +127,7 @@ def test_a_file_that_counts_the_answers_to_each_image(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
+        (" ,1,a.png,1,1", "row 2: model is '', which names no family"),
         ("ACGAN,2,a.png,1,1", "row 2: generated is '2', which is none of '0', '1'"),
         ("ACGAN,1,a.png,1,2", "row 2: number_guesses_generated is 2 of 1 answers in number_guesses"),
         ("ACGAN,1,a.png,1.5,1", "row 2: number_guesses is 1.5 and must be a whole number"),

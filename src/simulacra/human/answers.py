@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simulacra.errors import SimulacraError
 from simulacra.human.config import ColumnsConfig
-from simulacra.human.study import ANSWERS, REAL
+from simulacra.human.study import ANSWERS, NOISE, REAL
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -203,6 +203,8 @@ def _mapped(path: Path, columns: ColumnsConfig) -> Iterator[tuple[str, Answer]]:
     for row in _rows(path, needed, columns.delimiter):
         kind = row.pick(columns.shown, kinds)
         family = row.values[columns.family].strip() if columns.family else ONE_FAMILY
+        if kind == "generated" and family in ("", REAL, NOISE):
+            raise SimulacraError(f"{row.place}: {columns.family} is {family!r}, which names no family: correct the row")
         # Real images are shown beside those of one family, whose raters judged them.
         unit = f"{kind}/{family}/{row.values[columns.image].strip()}" if columns.image else ""
         rater = row.values[columns.rater].strip() if columns.rater else ""
