@@ -243,9 +243,10 @@ def _outside(value: Any) -> str:
     """Return the state of what lies outside the project, where a parameter names such a thing."""
     from simulacra.data.sources import files_state, source_state
     from simulacra.editing.config import EditingConfig
+    from simulacra.human.config import ResultsConfig
     from simulacra.pipelines.config import SourceConfig
 
-    if isinstance(value, EditingConfig):
+    if isinstance(value, EditingConfig | ResultsConfig):
         return "".join(map(files_state, value.files()))
     return source_state(value.root) if isinstance(value, SourceConfig) else ""
 

@@ -62,3 +62,10 @@ def test_splits_are_inputs_with_their_hash() -> None:
 
 def test_a_file_without_a_stage_lies_below_its_folder() -> None:
     assert artifact_place(Path("/somewhere/else/notes.txt")) == "else"
+
+
+def test_what_people_say_of_a_family_gives_its_figures() -> None:
+    said = {"human_error_rate": 0.4, "human_error_rate_low": 0.3, "human_error_rate_high": 0.5}
+    record = {"row": "vae", "study": "abc", "model_sha256": "0", "metrics": said}
+    assert content("human_metrics", record) == ([(key, value, 0) for key, value in said.items()], {})
+    assert content("human_metrics", record | {"metrics": {}}) == ([], {})

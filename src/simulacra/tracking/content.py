@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 SPEAKING = frozenset(
     {"history", "metrics", "baselines", "verdict", "training_record", "generation_cost", "extractor_record"}
-    | {"exploration", "prompt_fidelity", "edits"}
+    | {"exploration", "prompt_fidelity", "edits", "human_metrics"}
 )
 """Datasets that have numbers for MLflow; of any other only the file is logged."""
 
@@ -71,7 +71,7 @@ def plain(value: Any) -> Any:
 def _record_content(name: str, data: Any) -> tuple[dict[str, float], dict[str, str]]:
     if name == "metrics":
         return _metric_values(data), {"passport_id": data["passport_id"]}
-    if name in {"exploration", "prompt_fidelity", "edits"}:
+    if name in {"exploration", "prompt_fidelity", "edits", "human_metrics"}:
         return _numbers(data["metrics"]), {}
     if name == "baselines":
         rows = [_metric_values(record, f"{record['row']}/") for record in data]
