@@ -139,8 +139,8 @@ def test_every_dataset_is_kept_on_disk(registered: dict, loader: ExperimentConfi
     resolver = CatalogConfigResolver(loader["catalog"])
     root = loader["globals"]["data_root"]
     places: dict[str, str] = {}
-    whole = registered["mnist"] + registered["human_study"] + registered["human_results"]
-    for name in whole.datasets():
+    stages = ("mnist", "human_study", "human_results")
+    for name in {name for stage in stages for name in registered[stage].datasets()}:
         if name.startswith("params:") or not name.startswith("mnist."):
             continue
         pattern = resolver.match_dataset_pattern(name)

@@ -29,7 +29,7 @@ TRUTH = {"gan": 0.5, "vae": 0.2, REAL: 0.7}
 
 
 def images(seed: int, channels: int = 1, n: int = 80) -> ImageSet:
-    return ImageSet(np.random.default_rng(seed).integers(0, 256, (n, channels, 12, 12), dtype=np.uint8))
+    return ImageSet(np.random.default_rng(100 + seed).integers(0, 256, (n, channels, 12, 12), dtype=np.uint8))
 
 
 def made_study(seed: int = 0, **settings: Any) -> Study:

@@ -47,7 +47,7 @@ def analyse(answers: "DataFrame", exclude: ExclusionConfig) -> Record:
         "n_raters": len(raters) - len(out) if raters else None,
         "n_answers": len(left),
         **error_rates(left),
-        "agreement": {str(mode): agreement(given) for mode, given in left.groupby("mode")},
+        "agreement": {mode: agreement(left[left["mode"] == mode]) for mode in ANSWERS if mode in set(left["mode"])},
         "preference": preference(left[left["mode"] == "preference"]),
     }
 
