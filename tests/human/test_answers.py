@@ -55,7 +55,7 @@ def test_answers_of_the_page_are_joined_with_the_key(tmp_path: Path) -> None:
         (f"{HEADER}abc,ann,t1,real,-5\n", "row 2: milliseconds is '-5' and must be a number from 0 up"),
         (f"{HEADER}abc,ann,t1,real,nan\n", "row 2: milliseconds is 'nan'"),
         (f"{HEADER}abc,ann,t1,real,\n", "row 2: milliseconds is ''"),
-        (f"{HEADER}abc, ,t1,real,5\n", "row 2: the rater has no name"),
+        (f"{HEADER}abc, ,t1,real,5\n", "row 2: rater is '', which is no name"),
         (f"{HEADER}abc,ann,t1,real\n", "row 2 has 4 columns, the first row 5"),
         (f"{HEADER}abc,ann,t1,real,5\nabc,ann,t1,real,5\n", "ann.csv, row 3: rater 'ann' answered 't1' before, in .*2"),
         (f'{HEADER}abc,"ann,t1,real,5\n', "ann.csv, row 2 cannot be read as CSV"),
@@ -127,7 +127,8 @@ def test_a_file_that_counts_the_answers_to_each_image(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (" ,1,a.png,1,1", "row 2: model is '', which names no family"),
+        (" ,1,a.png,1,1", "row 2: model is '', which is no name"),
+        ("ACGAN,1,,1,1", "row 2: image_path is '', which is no name"),
         ("ACGAN,2,a.png,1,1", "row 2: generated is '2', which is none of '0', '1'"),
         ("ACGAN,1,a.png,1,2", "row 2: number_guesses_generated is 2 of 1 answers in number_guesses"),
         ("ACGAN,1,a.png,1.5,1", "row 2: number_guesses is 1.5 and must be a whole number"),

@@ -50,6 +50,17 @@ class Row(NamedTuple):
     place: str
     values: Mapping[str, str]
 
+    def name(self, column: str) -> str:
+        """Return a name in a column.
+
+        Raises:
+            SimulacraError: where there is none.
+        """
+        word = self.values[column].strip()
+        if word in ("", REAL, NOISE):
+            raise SimulacraError(f"{self.place}: {column} is {word!r}, which is no name: correct the row")
+        return word
+
     def pick(self, column: str, meanings: Mapping[str, str]) -> str:
         """Return what a word in a column means.
 
@@ -183,15 +194,12 @@ def _own(path: Path, key: Mapping[str, Any]) -> Iterator[tuple[str, Answer]]:
             )
         if trial_id not in trials:
             raise SimulacraError(f"{row.place}: the study has no trial {trial_id[:40]!r}: correct the row")
-        rater = row.values["rater"].strip()
-        if not rater:
-            raise SimulacraError(f"{row.place}: the rater has no name: correct the row")
         trial = trials[trial_id]
         left, right = [*(shown["source"] for shown in trial["shown"]), ""][:2]
         answer = row.pick("answer", {word: word for word in ANSWERS[trial["mode"]]})
         seconds = row.number("milliseconds") / 1000
         expected = trial["expected"] or ""
-        yield row.place, Answer(rater, trial_id, trial["mode"], left, right, answer, seconds, expected)
+        yield row.place, Answer(row.name("rater"), trial_id, trial["mode"], left, right, answer, seconds, expected)
 
 
 def _mapped(path: Path, columns: ColumnsConfig) -> Iterator[tuple[str, Answer]]:
@@ -202,13 +210,11 @@ def _mapped(path: Path, columns: ColumnsConfig) -> Iterator[tuple[str, Answer]]:
     n = 0
     for row in _rows(path, needed, columns.delimiter):
         kind = row.pick(columns.shown, kinds)
-        family = row.values[columns.family].strip() if columns.family else ONE_FAMILY
-        if kind == "generated" and family in ("", REAL, NOISE):
-            raise SimulacraError(f"{row.place}: {columns.family} is {family!r}, which names no family: correct the row")
-        # Real images are shown beside those of one family, whose raters judged them.
-        unit = f"{kind}/{family}/{row.values[columns.image].strip()}" if columns.image else ""
-        rater = row.values[columns.rater].strip() if columns.rater else ""
-        shown = REAL if kind == "real" else family
+        shown = REAL if kind == "real" else row.name(columns.family) if columns.family else ONE_FAMILY
+        # Real images may be shown beside those of one family at a time, to raters of their own.
+        beside = row.values[columns.family].strip() if columns.family else ONE_FAMILY
+        unit = f"{kind}/{beside}/{row.name(columns.image)}" if columns.image else ""
+        rater = row.name(columns.rater) if columns.rater else ""
         answer = Answer(rater, unit, "real_or_fake", shown, "", "", _seconds(row, columns), "")
         for said, times in _said(row, columns).items():
             n += times
