@@ -109,7 +109,8 @@ def _conditions(human: Record, records: Sequence[Record]) -> list[str]:
     """Return what the intervals mean, and which figures are not in the leaderboard."""
     said = [
         "Intervals have a confidence of 95 %: Wilson's of shares, from the curvature of the likelihood of strengths. "
-        "They take answers for independent of each other, which answers of one person, and to one image, are not quite."
+        "They take answers for independent of each other; those of one person, and those to one image, are more alike "
+        "than that, so that true intervals are wider."
     ]
     if not human["models"]:
         return [*said, "The answers do not tell which models they are about, so the leaderboard leaves them out."]
