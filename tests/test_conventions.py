@@ -32,7 +32,7 @@ def loader(request: pytest.FixtureRequest) -> ExperimentConfigLoader:
 
 def test_stages_families_and_datasets_are_registered(registered: dict) -> None:
     expected = {"ingest", "preprocess", "train", "generate", "evaluate", "augment", "explore", "edit", "report"}
-    expected |= {"__default__"}
+    expected |= {"human_study", "human_results", "__default__"}
     expected |= {f"train_{family}" for family in FAMILIES} | set(load_experiments())
     assert set(registered) == expected
 
@@ -54,7 +54,10 @@ def test_free_inputs_of_each_pipeline_are_the_expected_ones(registered: dict) ->
     """A forgotten mapping would invent a path through a catalog pattern, and nobody would notice."""
     for dataset in load_experiments():
         free = {name for name in registered[dataset].inputs() if not name.startswith("params:")}
-        assert free == {f"{dataset}.{family}.checkpoints" for family in load_experiments()[dataset].families}
+        expected = {f"{dataset}.{family}.checkpoints" for family in load_experiments()[dataset].families}
+        # Leaderboard and report of images take what people say, where anybody was asked.
+        expected |= {f"{dataset}.human_record"} if load_experiments()[dataset].kind == "image" else set()
+        assert free == expected
         for family in load_experiments()[dataset].families:
             own = registered[dataset].only_nodes_with_namespaces([f"{dataset}.{family}"])
             shared = {"split_record"} | SHARED_BY_FAMILIES[load_experiments()[dataset].kind]
@@ -89,9 +92,36 @@ def test_families_that_denoise_edit_and_no_others(registered: dict) -> None:
         assert shown == editing
 
 
+def test_people_are_asked_about_images_apart_from_a_plain_run(registered: dict) -> None:
+    for dataset, experiment in load_experiments().items():
+        plain = {node.name for node in registered[dataset].nodes}
+        for stage, verb in (("human_study", "make_study"), ("human_results", "hear_raters")):
+            asked = {node.name for node in registered[stage].nodes if node.name.startswith(f"{dataset}.")}
+            assert (f"{dataset}.{verb}" in asked) == (experiment.kind == "image") and f"{dataset}.{verb}" not in plain
+    # What people say goes into the same files, and is not lost by a plain run: they are made by the same nodes.
+    ends = {node for node in registered["human_results"].nodes if "report" in node.tags}
+    assert {name for node in ends for name in node.outputs} >= {"mnist.leaderboard", "mnist.report"}
+    assert ends < set(registered["report"].nodes)
+
+
+def test_free_inputs_of_the_stages_that_ask_people_are_the_expected_ones(registered: dict) -> None:
+    families = load_experiments()["mnist"].families
+    study, results = (
+        registered[stage].only_nodes_with_namespaces(["mnist"]) for stage in ("human_study", "human_results")
+    )
+    free = {name for name in study.inputs() if not name.startswith("params:")}
+    assert free == {"mnist.test_set"} | {
+        f"mnist.{each}.{what}" for each in families for what in ("samples", "generation_record")
+    }
+    free = {name for name in results.inputs() if not name.startswith("params:")}
+    shared = ("human_key", "baselines", "train_set", "split_record", "ingest_record")
+    assert free == {f"mnist.{name}" for name in shared} | {f"mnist.{family}.summary" for family in families}
+
+
 def test_parameters_that_nodes_read_exist(registered: dict, loader: ExperimentConfigLoader) -> None:
     parameters = loader["parameters"]
-    for name in registered["mnist"].inputs() | registered["fashion_mnist"].inputs():
+    asked = registered["human_study"].inputs() | registered["human_results"].inputs()
+    for name in registered["mnist"].inputs() | registered["fashion_mnist"].inputs() | asked:
         if name.startswith("params:"):
             value = parameters
             for part in name.removeprefix("params:").split("."):
@@ -109,8 +139,9 @@ def test_every_dataset_is_kept_on_disk(registered: dict, loader: ExperimentConfi
     resolver = CatalogConfigResolver(loader["catalog"])
     root = loader["globals"]["data_root"]
     places: dict[str, str] = {}
-    for name in registered["mnist"].datasets():
-        if name.startswith("params:"):
+    stages = ("mnist", "human_study", "human_results")
+    for name in {name for stage in stages for name in registered[stage].datasets()}:
+        if name.startswith("params:") or not name.startswith("mnist."):
             continue
         pattern = resolver.match_dataset_pattern(name)
         assert pattern, f"{name} is not in the catalog"
@@ -136,6 +167,7 @@ def test_one_parameters_file_a_family() -> None:
         "augmentation",
         "exploration",
         "editing",
+        "human",
         "language",
         *FAMILIES,
     }
@@ -153,7 +185,7 @@ def test_one_parameters_file_a_family() -> None:
 def test_shared_blocks_stand_in_the_shared_files() -> None:
     shared = {
         key
-        for name in ("common", "evaluation", "augmentation", "exploration", "editing", "language")
+        for name in ("common", "evaluation", "augmentation", "exploration", "editing", "human", "language")
         for key in yaml.safe_load((ROOT / f"conf/base/parameters/{name}.yml").read_text())
     }
     assert shared == set(SHARED)
@@ -248,6 +280,7 @@ def test_networks_draw_from_the_noise_they_are_given() -> None:
         "metrics",
         "exploration",
         "editing",
+        "human",
         "diffusion",
         "text",
     ):

@@ -43,6 +43,13 @@ def test_a_dataset_s_entry_comes_before_the_family_s_file_and_that_before_the_sh
     assert "source" not in expanded["a"] and expanded["b"]["source"] == {"type": "mnist"}
 
 
+def test_answers_of_raters_lie_with_their_dataset_wherever_else_is_not_named() -> None:
+    shared = {"human_results": {"answers": "data/{dataset}/answers"}}
+    expanded = expand(PARAMETERS | shared, EXPERIMENTS, {"b": {"human_results": {"answers": "mine.csv"}}})
+    assert expanded["a"]["human_results"] == {"answers": "data/a/answers"}
+    assert expanded["b"]["human_results"] == {"answers": "mine.csv"}
+
+
 @pytest.mark.parametrize(
     ("said", "steps"),
     [

@@ -19,9 +19,10 @@ from kedro.runner import SequentialRunner, ThreadRunner
 
 from simulacra.data.config import SplitConfig
 from simulacra.data.image_set import ImageSet
-from simulacra.datasets import CheckedDataset, CheckpointFolder, ImageSetDataset, ModelDataset
+from simulacra.datasets import CheckedDataset, CheckpointFolder, ImageSetDataset, ModelDataset, OptionalDataset
 from simulacra.editing.config import EditingConfig
 from simulacra.experiments import Experiment
+from simulacra.human.config import ColumnsConfig, ExclusionConfig, ResultsConfig
 from simulacra.incremental import STATE, IncrementalHooks, Plan, Skip, Unchanged, make_plan, node_key
 from simulacra.pipeline_registry import dataset_stages
 from simulacra.pipelines.config import EvaluationConfig, FamilyConfig, GenerationConfig
@@ -266,6 +267,27 @@ def test_a_finished_training_leaves_no_checkpoints_in_the_way_of_the_next(projec
     project.parameters["seed"] = 1
     project.run()
     assert not place.exists()
+
+
+def test_one_more_file_of_answers_is_heard(project: Project) -> None:
+    hear = stages["human_results"].only_nodes("toy.hear_raters")
+    columns = ColumnsConfig(shown="shown", said="said", rater="rater")
+    project.parameters["toy.human_results"] = ResultsConfig(
+        answers=project.root / "answers", columns=columns, exclude=ExclusionConfig(answers=None)
+    )
+    places = {"toy.human_key": "key.json", "toy.human_record": "human.json"}
+    kept: dict[str, AbstractDataset] = {
+        name: OptionalDataset(str(project.root / file), JSON) for name, file in places.items()
+    }
+    (project.root / "answers").mkdir()
+    for n, rater in enumerate(("ann", "bob"), 1):
+        (project.root / f"answers/{rater}.csv").write_text(f"shown,said,rater\nreal,real,{rater}\n")
+        assert make_plan(hear, project.catalog(**kept)).stale == ["toy.hear_raters"]
+        project.run(hear, **kept)
+        assert kept["toy.human_record"].load()["n_raters"] == n
+        assert make_plan(hear, project.catalog(**kept)).stale == []
+    (project.root / "human.json").unlink()
+    assert make_plan(hear, project.catalog(**kept)).stale == ["toy.hear_raters"]
 
 
 def count_rows(history: Any) -> str:

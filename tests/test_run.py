@@ -301,6 +301,39 @@ def test_an_unreachable_tracking_server_costs_a_warning(finished_project: Path, 
     assert "MLflow tracking is off for the rest of this run" in done.stderr
 
 
+def test_people_are_asked_and_what_they_say_is_in_leaderboard_report_and_mlflow(
+    finished_project: Path, tmp_path: Path, kedro: Run
+) -> None:
+    project = copy_of(finished_project, tmp_path / "p")
+    page = project / REPORTING / "human_study.html"
+    assert f"Page for raters: {page}" in kedro(project, *TEST, "--pipeline", "human_study").stdout
+    key = json.loads((project / "data/test/07_model_output/mnist/human_key.json").read_text())
+    assert set(key["models"]) == {"gmm", "vae"} and len(key["trials"]) == 40 and page.stat().st_size > 10_000
+
+    place = project / "data/test/01_raw/mnist/human_answers"
+    place.mkdir()
+    for rater in ("ann", "bob"):
+        rows = ["study,rater,trial,answer,milliseconds"]
+        for name, trial in key["trials"].items():
+            shown = [each["source"] for each in trial["shown"]]
+            said = "left" if len(shown) > 1 else ("real", "generated")[shown == ["gmm"]]
+            rows.append(f"{key['study']},{rater},{name},{trial['expected'] or said},900")
+        (place / f"{rater}.csv").write_text("\n".join(rows))
+    kedro(project, *TEST, "--pipeline", "human_results")
+    table = pd.read_csv(project / REPORTING / "leaderboard.csv").set_index("row")
+    assert table.loc["gmm", "human_error_rate"] == 0 and table.loc["vae", "human_error_rate"] == 1
+    report = (project / REPORTING / "report.html").read_text()
+    assert (
+        'id="people"' in report
+        and "2 raters gave the" in report
+        and "Most often taken for real are images of vae" in report
+    )
+    (run,) = tracked(project)["mnist.vae"]
+    assert run.data.metrics["human_error_rate"] == 1 and run.data.metrics["human_error_rate_low"] < 1
+    assert "08_reporting/mnist/vae/human.json" in artifacts(project, run)
+    assert tracked(project)["human_results"][0].data.metrics["human/alpha_real_or_fake"] == 1
+
+
 TOY = '''"""A family for a test: it remembers the mean image."""
 
 import numpy as np

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from simulacra.errors import SimulacraError
-from simulacra.experiments import CONF_SOURCE, STAGES, load_experiments, unknown
+from simulacra.experiments import ASKING_PEOPLE, CONF_SOURCE, STAGES, load_experiments, unknown
 from simulacra.files import UNWRITABLE
 from simulacra.hooks import ProjectHooks
 from simulacra.incremental import make_plan
@@ -57,7 +57,8 @@ def choose(options: dict[str, Any]) -> dict[str, Any]:
     experiments = load_experiments()
     pipelines = [options["pipeline"]] if options["pipeline"] else list(options["pipelines"] or [])
     namespaces = list(options["namespaces"] or [])
-    stages = {*STAGES, *(f"train_{family}" for entry in experiments.values() for family in entry.families)}
+    trained = (f"train_{family}" for entry in experiments.values() for family in entry.families)
+    stages = {*STAGES, *ASKING_PEOPLE, *trained}
     for family in {name.removeprefix("train_").rpartition(".")[2] for name in (*pipelines, *namespaces)} & {*FAMILIES}:
         refuse_missing(family)
     for name in pipelines:

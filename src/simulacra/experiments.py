@@ -16,7 +16,9 @@ from simulacra.models import ASKED_OF_ALL, FAMILIES, missing
 
 KINDS = ("image", "text")
 STAGES = ("ingest", "preprocess", "train", "generate", "evaluate", "augment", "explore", "edit", "report")
-SECTIONS = ("split", "generation", "evaluation", "augmentation", "exploration", "editing", "language")
+ASKING_PEOPLE = ("human_study", "human_results")
+"""Stages that wait for people to answer, and so are no part of a dataset's whole pipeline."""
+SECTIONS = ("split", "generation", "evaluation", "augmentation", "exploration", "editing", "language", *ASKING_PEOPLE)
 """Top-level parameter blocks of which every dataset has its own copy."""
 SWITCHES = ("seed", "force")
 """Top-level parameters that are no blocks."""
@@ -24,7 +26,7 @@ FOR_FAMILIES = ("training", "sampling")
 """Top-level parameter blocks of which every family has its own copy."""
 SHARED = (*SWITCHES, *FOR_FAMILIES, *SECTIONS)
 
-INNER_BLOCKS = ("model", "training", "sampling", "classifier")
+INNER_BLOCKS = ("model", "training", "sampling", "classifier", "exclude")
 """Keys within a block that hold a block themselves."""
 
 MAX_SEED = 2**20
@@ -112,7 +114,7 @@ def parse_experiments(raw: Mapping[str, Any]) -> dict[str, Experiment]:
 
 
 def _parse_experiment(name: str, entry: Mapping[str, Any]) -> Experiment:
-    taken = {*STAGES, *SHARED, *FAMILIES, *(f"train_{family}" for family in FAMILIES)}
+    taken = {*STAGES, *ASKING_PEOPLE, *SHARED, *FAMILIES, *(f"train_{family}" for family in FAMILIES)}
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name) or name in taken:
         raise SimulacraError(
             f"experiments.yml: {name!r} cannot name a dataset; use lower-case letters, digits and underscores, "
@@ -168,6 +170,8 @@ def expand(
             classifier["training"] = _merged(layers)
         if "source" in own:
             block["source"] = own["source"]
+        if isinstance(answers := block["human_results"].get("answers"), str):
+            block["human_results"]["answers"] = answers.replace("{dataset}", name)
         for family in experiment.families:
             shared, said_to_all = (_for_families(layer, experiment.kind) for layer in (parameters, runtime))
             layers = [shared, parameters.get(family), own.get(family)]

@@ -10,7 +10,7 @@ from kedro.framework.hooks import hook_impl
 
 from simulacra import files
 from simulacra.errors import SimulacraError
-from simulacra.experiments import STAGES, command_options, load_experiments
+from simulacra.experiments import ASKING_PEOPLE, STAGES, command_options, load_experiments
 from simulacra.models import FAMILIES, missing, refuse_missing
 from simulacra.tracking import TrackingConfig
 
@@ -92,7 +92,8 @@ class ProjectHooks:
         stale = sorted({name.split(".")[0] for name in made if name.endswith(".metrics")} - set(datasets))
         drawn = [name for name in sorted(made) or sorted(wanted) if name.endswith(".drawn_pictures")]
         drawn = [] if datasets or stale else drawn
-        if not datasets and not stale and not drawn:
+        pages = [name for name in sorted(wanted) if name.endswith(".human_page")]
+        if not datasets and not stale and not drawn and not pages:
             return
         from rich.console import Console
 
@@ -100,6 +101,9 @@ class ProjectHooks:
         for name in drawn:
             place = getattr(catalog.get(name), "_filepath", None)
             console.print(f"Drawn: {place}", highlight=False, soft_wrap=True, markup=False)
+        for name in pages:
+            place = getattr(catalog.get(name), "_filepath", None)
+            console.print(f"Page for raters: {place}", highlight=False, soft_wrap=True, markup=False)
         for dataset in datasets:
             _show_leaderboard(console, catalog, dataset)
         for dataset in stale:
@@ -156,7 +160,7 @@ def _command_for(name: str, catalog: "DataCatalog") -> str:
     from kedro.framework.project import pipelines
 
     namespace = name.split(".", maxsplit=1)[0]
-    for stage in STAGES:
+    for stage in (*STAGES, *ASKING_PEOPLE):
         if name in pipelines[stage].all_outputs():
             needed = pipelines[stage].only_nodes_with_namespaces([namespace]).inputs()
             ready = all(each.startswith("params:") or catalog.exists(each) for each in needed)

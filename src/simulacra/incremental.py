@@ -245,9 +245,10 @@ def _outside(value: Any) -> str:
     """Return the state of what lies outside the project, where a parameter names such a thing."""
     from simulacra.data.sources import files_state, source_state
     from simulacra.editing.config import EditingConfig
+    from simulacra.human.config import ResultsConfig
     from simulacra.pipelines.config import EvaluationConfig, SourceConfig
 
-    if isinstance(value, EditingConfig):
+    if isinstance(value, EditingConfig | ResultsConfig):
         return "".join(map(files_state, value.files()))
     if isinstance(value, EvaluationConfig):
         # Of the other extractors it is known what their files hold.

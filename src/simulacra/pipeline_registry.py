@@ -7,13 +7,15 @@ from operator import add
 
 from kedro.pipeline import Pipeline
 
-from simulacra.experiments import STAGES, Experiment, load_experiments
+from simulacra.experiments import ASKING_PEOPLE, STAGES, Experiment, load_experiments
 from simulacra.models import FAMILIES, Family
 from simulacra.pipelines.augment import pipeline as augment
 from simulacra.pipelines.edit import pipeline as edit
 from simulacra.pipelines.evaluate import pipeline as evaluate
 from simulacra.pipelines.explore import pipeline as explore
 from simulacra.pipelines.generate import pipeline as generate
+from simulacra.pipelines.human_results import pipeline as human_results
+from simulacra.pipelines.human_study import pipeline as human_study
 from simulacra.pipelines.ingest import pipeline as ingest
 from simulacra.pipelines.preprocess import pipeline as preprocess
 from simulacra.pipelines.report import pipeline as report
@@ -21,7 +23,7 @@ from simulacra.pipelines.train import pipeline as train
 
 DATASET_WIDE = {
     *("train_set", "validation_set", "test_set", "split_record", "extractor", "extractor_record", "real_accuracy"),
-    *("edit_pictures", "edit_mask", "edit_source"),
+    *("edit_pictures", "edit_mask", "edit_source", "human_record"),
     *("params:experiment", "params:generation", "params:evaluation", "params:augmentation", "params:exploration"),
     *("train_texts", "validation_texts", "test_texts", "params:editing", "params:language"),
 }
@@ -32,18 +34,18 @@ def register_pipelines() -> dict[str, Pipeline]:
     """Return one pipeline a stage (over all datasets), one a family's training, one a dataset, and `__default__`."""
     experiments = list(load_experiments().values())
     parts = {experiment.dataset: dataset_stages(experiment) for experiment in experiments}
-    pipelines = {stage: _sum(stages[stage] for stages in parts.values()) for stage in STAGES}
+    pipelines = {stage: _sum(stages[stage] for stages in parts.values()) for stage in (*STAGES, *ASKING_PEOPLE)}
     for family in sorted({family for experiment in experiments for family in experiment.families}):
         pipelines[f"train_{family}"] = pipelines["train"].only_nodes_with_tags(family)
     for dataset, stages in parts.items():
-        pipelines[dataset] = _sum(stages.values())
+        pipelines[dataset] = _sum(stages[stage] for stage in STAGES)
     return pipelines | {"__default__": pipelines[experiments[0].dataset]}
 
 
 def dataset_stages(experiment: Experiment) -> dict[str, Pipeline]:
     """Return the pipelines of one dataset, all its families included, by stage; a stage may be empty."""
     made = {"image": _image_stages, "text": _text_stages}[experiment.kind](experiment)
-    return {stage: made.get(stage, Pipeline([])) for stage in STAGES}
+    return {stage: made.get(stage, Pipeline([])) for stage in (*STAGES, *ASKING_PEOPLE)}
 
 
 def _text_stages(experiment: Experiment) -> dict[str, Pipeline]:
@@ -66,7 +68,8 @@ def _image_stages(experiment: Experiment) -> dict[str, Pipeline]:
     with warnings.catch_warnings():
         # `vae.summary` inside the namespace `mnist` is meant: the dataset's stage gathers what its families made.
         warnings.filterwarnings("ignore", message=".*'\\.' characters.*")
-        whole = report.create_dataset_pipeline(experiment.families)
+        whole = _of_dataset(report.create_dataset_pipeline(experiment.families), experiment)
+        study = _of_dataset(human_study.create_pipeline(experiment.families), experiment)
     edits = _of_families(edit.create_family_pipeline, experiment)
     return {
         "ingest": _of_dataset(ingest.create_pipeline(), experiment),
@@ -80,7 +83,12 @@ def _image_stages(experiment: Experiment) -> dict[str, Pipeline]:
         "explore": _of_families(explore.create_pipeline, experiment),
         # Pictures are read where there is a family to edit them.
         "edit": _of_dataset(edit.create_dataset_pipeline(), experiment) + edits if edits.nodes else edits,
-        "report": _of_dataset(whole, experiment) + _of_families(report.create_family_pipeline, experiment),
+        "report": whole + _of_families(report.create_family_pipeline, experiment),
+        "human_study": study,
+        # What people say goes into the same leaderboard and report, made by the same nodes.
+        "human_results": _of_dataset(human_results.create_dataset_pipeline(), experiment)
+        + _of_families(lambda _: human_results.create_family_pipeline(), experiment)
+        + whole,
     }
 
 

@@ -222,6 +222,56 @@ def augmentation_figure(verdicts: list[dict[str, Any]]) -> "Figure":
     return figure
 
 
+def human_figure(record: dict[str, Any]) -> "Figure":
+    """Draw what people say: how often each family is taken for real, and how strong it is in comparisons.
+
+    Args:
+        record: what `simulacra.human.analysis.analyse` returned.
+
+    Returns:
+        A figure with one axis a question that was asked, intervals of 95 %.
+    """
+    rates, preference = record["families"], (record["preference"] or {}).get("families") or {}
+    panels = [names for names in (rates, preference) if names]
+    if not panels:
+        return _message("no family was judged")
+    figure = _figure(1.1 * CHART_WIDTH * len(panels), 0.36 * max(map(len, panels)) + 1.3)
+    for place, entries in enumerate(panels, start=1):
+        axis = figure.add_subplot(1, len(panels), place)
+        _quiet(axis, grid="x")
+        if entries is rates:
+            _rates(axis, rates, record["real"])
+        else:
+            axis.axvline(0, color=INK, linewidth=1, zorder=1)
+            _intervals(
+                axis, {name: (entry["strength"], entry["interval"]) for name, entry in entries.items()}, "{:+.2f}"
+            )
+            axis.set_xlabel("log-odds of being preferred to the average family", fontsize=9, color=MUTED)
+    return figure
+
+
+def _rates(axis: "Axes", rates: dict[str, Any], real: dict[str, Any]) -> None:
+    """Draw the shares that are taken for real, in percent, and for comparison that of real images."""
+    ordered = dict(sorted(rates.items(), key=lambda entry: -entry[1]["value"]))
+    shares = {name: (100 * rate["value"], [100 * end for end in rate["interval"]]) for name, rate in ordered.items()}
+    if real["n"]:
+        low, high = (100 * (1 - end) for end in real["interval"][::-1])
+        axis.axvspan(low, high, color=MUTED, alpha=0.18, linewidth=0, zorder=0)
+        _named_line(axis, 100 * (1 - real["value"]), "real images")
+    _intervals(axis, shares, "{:.1f} %")
+    axis.set_xlabel("taken for real by people, %", fontsize=9, color=MUTED)
+
+
+def _intervals(axis: "Axes", shown: Mapping[str, tuple[float, Sequence[float]]], form: str) -> None:
+    """Draw one dot with its interval a name."""
+    for place, (value, (low, high)) in enumerate(shown.values()):
+        axis.plot([low, high], [place, place], color=ACCENT, linewidth=2, solid_capstyle="butt")
+        axis.plot([value], [place], "o", color=ACCENT, markersize=6)
+        _margin_note(axis, place, form.format(value).replace("-", "−"))
+    _name_rows(axis, list(shown))
+    axis.margins(x=0.1)
+
+
 def picture_table(panels: Sequence[Panel]) -> "Figure":
     """Draw tables of pictures one below the other, pixels as squares, with the names of their rows and columns.
 
@@ -511,10 +561,15 @@ def _reference(axis: "Axes", role: str, value: float, spread: float) -> None:
     """Shade one standard deviation around a reference and name it above the axis."""
     (below,), (above,) = _bar(axis, value, spread)
     axis.axvspan(value - below, value + above, color=MUTED, alpha=0.18, linewidth=0, zorder=0)
+    _named_line(axis, value, ROW_TITLES[role])
+
+
+def _named_line(axis: "Axes", value: float, name: str) -> None:
+    """Draw a dashed line to compare with, its name above the axis."""
     axis.axvline(value, color=MUTED, linewidth=1, linestyle=(0, (3, 2)), zorder=1)
     place = (value, 1.0)
     axis.annotate(
-        ROW_TITLES[role],
+        name,
         place,
         xycoords=axis.get_xaxis_transform(),
         xytext=(0, 3),

@@ -10,7 +10,7 @@ import pytest
 from kedro.io import AbstractDataset, DatasetError
 
 from simulacra import files
-from simulacra.datasets import CheckedDataset
+from simulacra.datasets import CheckedDataset, OptionalDataset
 from simulacra.errors import SimulacraError
 from simulacra.plotting import training_curves
 
@@ -122,3 +122,14 @@ def test_damage_is_refused_by_name_and_so_is_what_is_sealed_but_not_json(tmp_pat
 def test_a_wrong_type_is_told(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="'JSNDataset' not found in 'json'"):
         CheckedDataset(str(tmp_path / "x"), "json.JSNDataset")
+
+
+def test_an_optional_file_is_none_where_it_is_not_there_and_refused_where_it_is_damaged(tmp_path: Path) -> None:
+    optional = OptionalDataset(str(tmp_path / "record.json"), "json.JSONDataset")
+    assert optional.load() is None and optional.exists() and (absent := optional.fingerprint()) is not None
+    optional.save({"n": 3})
+    assert optional.load() == {"n": 3} and optional.fingerprint() not in (absent, None)
+    (tmp_path / "record.json").write_text("{}")
+    assert optional.fingerprint() is None and not optional.exists()
+    with pytest.raises(DatasetError, match=r"record\.json is damaged"):
+        optional.load()

@@ -17,6 +17,8 @@ from simulacra.editing.config import EditingConfig
 from simulacra.errors import SimulacraError
 from simulacra.exploration.config import ExplorationConfig
 from simulacra.exploration.panels import unpack
+from simulacra.human.config import ColumnsConfig, ResultsConfig, StudyConfig
+from simulacra.human.study import REAL
 from simulacra.incremental import STATE
 from simulacra.models.diffusion import Diffusion, DiffusionConfig
 from simulacra.models.gmm import GaussianMixture, GMMConfig
@@ -29,8 +31,10 @@ from simulacra.pipelines.edit.nodes import about, command, draw_edits, edit, rea
 from simulacra.pipelines.evaluate.nodes import evaluate, evaluate_baselines, plot_prompts, train_extractor, try_prompts
 from simulacra.pipelines.explore.nodes import FIGURES, draw_panels, explore, map_latents
 from simulacra.pipelines.generate.nodes import draw, draw_filmed, generate, plot_drawn, plot_film
+from simulacra.pipelines.human_results.nodes import hear_raters, plot_judgement, take_judgement
+from simulacra.pipelines.human_study.nodes import make_study
 from simulacra.pipelines.preprocess.nodes import split
-from simulacra.pipelines.report.nodes import summarise_family, write_report
+from simulacra.pipelines.report.nodes import make_image_leaderboard, summarise_family, write_report
 from simulacra.pipelines.train.nodes import fit
 from simulacra.report.leaderboard import leaderboard
 from simulacra.report.sentences import prompt_sentences
@@ -406,7 +410,7 @@ def test_a_denoised_draw_comes_with_its_film() -> None:
     experiment = {"dataset": "toy", "kind": "image", "options": " --params seed=3"}
     floor = metrics | {"row": "floor", "role": "floor"}
     table = leaderboard([floor, summary["record"]])
-    page = write_report(table, [floor], TRAIN, SPLIT.record(), {}, experiment, summary)
+    page = write_report(table, [floor], TRAIN, SPLIT.record(), {}, None, experiment, summary)
     assert "From noise to image: diffusion" in page and "Drawn by guidance 2.0, sampler sde_dpm_solver" in page
     assert (
         "kedro run --pipeline generate --namespaces toy.diffusion --params seed=3,toy.diffusion.sampling.n=64" in page
@@ -461,3 +465,78 @@ def test_the_summary_refuses_what_an_older_model_drew_by_prompt(
     with pytest.raises(SimulacraError, match="drew by prompt is an older model's; run `kedro run --pipeline evaluate`"):
         of_all = (of_now, pixels, History().frame(), of_now, {}, {}, of_now)
         summarise_family(*of_all, prompt_fidelity=record, prompted_images=pixels)
+
+
+SHAPES = {"dataset": "shapes", "options": ""}
+STUDY = StudyConfig(trials=60)
+
+
+def asked() -> tuple[str, dict[str, Any]]:
+    made = {"gmm_samples": TRAIN, "vae_samples": VALIDATION}
+    made |= {f"{family}_record": {"model_sha256": f"fit of {family}"} for family in ("gmm", "vae")}
+    return make_study(TEST, STUDY, SHAPES, 0, **made)
+
+
+def answered(key: dict[str, Any], place: Path, rater: str) -> None:
+    """A file of answers by somebody who takes gmm for generated, everything else for real, and prefers vae."""
+    rows = []
+    for name, trial in key["trials"].items():
+        shown = [each["source"] for each in trial["shown"]]
+        said = ("left", "right")[shown[0] == "gmm"] if len(shown) > 1 else ("real", "generated")[shown == ["gmm"]]
+        rows.append(f"{key['study']},{rater},{name},{trial['expected'] or said},1200")
+    place.mkdir(exist_ok=True)
+    (place / f"{rater}.csv").write_text("\n".join(["study,rater,trial,answer,milliseconds", *rows]))
+
+
+def test_a_study_names_the_models_in_its_key_only() -> None:
+    page, key = asked()
+    assert key["models"] == {"gmm": "fit of gmm", "vae": "fit of vae"} and key["real_sha256"] == TEST.fingerprint()
+    assert key["dataset"] == "shapes" and len(key["trials"]) == 60 and "fit of" not in page
+    other = make_study(
+        TEST, StudyConfig(trials=60, seed=0), SHAPES, 7, gmm_samples=TRAIN, gmm_record={"model_sha256": ""}
+    )
+    assert other[1]["seed"] == 0
+
+
+def test_answers_become_a_record_a_figure_and_metrics_of_each_family(tmp_path: Path) -> None:
+    _, key = asked()
+    for rater in ("ann", "bob"):
+        answered(key, tmp_path / "answers", rater)
+    record = hear_raters(key, ResultsConfig(answers=tmp_path / "answers"))
+    json.dumps(record, allow_nan=False)
+    assert record["n_raters"] == 2 and record["models"] == key["models"] and record["study"] == key["study"]
+    assert {name: rate["value"] for name, rate in record["families"].items()} == {"gmm": 0, "vae": 1}
+    assert record["real"]["value"] == 0 and record["agreement"]["real_or_fake"]["alpha"] == 1
+    assert "vae won all its comparisons" in record["preference"]["note"]
+    said = take_judgement(record, GMM)
+    assert said["metrics"]["human_error_rate"] == 0 and said["model_sha256"] == "fit of gmm"
+    assert len(plot_judgement(record).axes) == 2
+
+    floor = {
+        "row": "floor",
+        "role": "floor",
+        "metrics": {"fd_classifier": {"value": 0.1, "std": 0.0}},
+        "passport_id": "p",
+    }
+    floor["passport"] = {}
+    rows = [
+        {"record": floor | {"row": family, "role": "family", "model_sha256": model}}
+        for family, model in (("gmm", "fit of gmm"), ("vae", "a later fit"))
+    ]
+    table = make_image_leaderboard([floor], record, *rows).set_index("row")
+    assert table.loc["gmm", "human_error_rate"] == 0 and np.isnan(table.loc["vae", "human_error_rate"])
+    assert "human_error_rate" not in make_image_leaderboard([floor], None, *rows)
+
+
+def test_answers_of_another_format_need_no_key(tmp_path: Path) -> None:
+    path = tmp_path / "answers.csv"
+    path.write_text("who,kind,model,said\n" + "a,real,,real\na,fake,gmm,real\na,fake,gmm,fake\n" * 10)
+    columns = ColumnsConfig(shown="kind", generated="fake", said="said", family="model", rater="who")
+    record = hear_raters(None, ResultsConfig(answers=path, columns=columns))
+    assert record["models"] == {} and record["families"]["gmm"]["value"] == 0.5
+    with pytest.raises(SimulacraError, match="there is no key of a study"):
+        hear_raters(None, ResultsConfig(answers=path))
+    assert REAL not in record["families"]
+    for part in (plot_judgement, lambda said: take_judgement(said, GMM)):
+        with pytest.raises(SimulacraError, match="no answers of raters were read yet"):
+            part(None)

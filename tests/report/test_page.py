@@ -12,6 +12,7 @@ from simulacra.data.image_set import ImageSet
 from simulacra.metrics import METRICS
 from simulacra.metrics.likelihood import Likelihood
 from simulacra.plotting import png, sample_grid
+from simulacra.report.human import Human
 from simulacra.report.leaderboard import leaderboard
 from simulacra.report.page import (
     MEANINGS,
@@ -342,3 +343,13 @@ def test_edits_are_shown_with_what_was_measured_and_the_command_for_one_s_own() 
     assert "Not shown: <strong>interpolation</strong>. It takes two." in page and EVIL not in page
     without = render(Report("mnist", "image", "today", table, RECORDS, [Family("vae", PICTURE)], PICTURE))
     assert "#editing" not in without
+
+
+def test_what_people_say_is_shown_where_they_were_asked_and_only_there():
+    cells = [EVIL, *["1"] * 5]
+    human = Human([f"Said {EVIL}."], [f"Rule {EVIL}."], [("gan", cells)], [(EVIL, cells)], PICTURE)
+    page = Page(render(make_report(human=human)))
+    assert f"Said {EVIL}." in page.text and f"Rule {EVIL}." in page.text and "Raters, one by one" in page.text
+    assert {"id": "people", "aria-labelledby": "people-title"} in page.attributes("section")
+    assert 'id="people"' not in PAGE and "#people" not in PAGE
+    assert "Raters, one by one" not in render(make_report(human=Human(["a"], ["b"], [("gan", cells)], [], PICTURE)))

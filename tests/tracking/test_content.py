@@ -62,3 +62,17 @@ def test_splits_are_inputs_with_their_hash() -> None:
 
 def test_a_file_without_a_stage_lies_below_its_folder() -> None:
     assert artifact_place(Path("/somewhere/else/notes.txt")) == "else"
+
+
+def test_what_people_say_of_a_family_gives_its_figures() -> None:
+    said = {"human_error_rate": 0.4, "human_error_rate_low": 0.3, "human_error_rate_high": 0.5}
+    record = {"row": "vae", "study": "abc", "model_sha256": "0", "metrics": said}
+    assert content("human_metrics", record) == ([(key, value, 0) for key, value in said.items()], {})
+    assert content("human_metrics", record | {"metrics": {}}) == ([], {})
+
+
+def test_of_all_answers_numbers_and_agreement_are_charted_where_there_are_any() -> None:
+    record = {"n_raters": None, "n_answers": 8, "real": {"value": 0.25}, "study": "abc"}
+    record["agreement"] = {"real_or_fake": {"alpha": 0.5, "units": 4}, "preference": {"alpha": None, "units": 0}}
+    keys = {"human/answers": 8, "human/real_error_rate": 0.25, "human/alpha_real_or_fake": 0.5}
+    assert content("human_record", record) == ([(key, value, 0) for key, value in keys.items()], {})

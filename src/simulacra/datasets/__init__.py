@@ -1,7 +1,7 @@
 """Kedro datasets for what Simulacra keeps: each is written as a whole, sealed by sha256 and checked when it is read."""
 
 from simulacra.datasets.base import SealedDataset
-from simulacra.datasets.checked import CheckedDataset
+from simulacra.datasets.checked import CheckedDataset, OptionalDataset
 from simulacra.datasets.folders import CheckpointFolder, ClassifierDataset, ModelDataset
 from simulacra.datasets.image_sets import ImageSetDataset
 from simulacra.datasets.pictures import AnimationDataset, PictureFolder
@@ -14,6 +14,7 @@ __all__ = [
     "ClassifierDataset",
     "ImageSetDataset",
     "ModelDataset",
+    "OptionalDataset",
     "PictureFolder",
     "SealedDataset",
     "TextSetDataset",

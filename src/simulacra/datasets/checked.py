@@ -10,6 +10,9 @@ from kedro.io import AbstractDataset, DatasetError
 from simulacra.datasets.base import SealedDataset
 from simulacra.errors import SimulacraError
 
+ABSENT = "absent"
+"""Stands for the sha256 of a file that is not there, and need not be."""
+
 
 class CheckedDataset(SealedDataset[Any]):
     """Wraps a dataset that keeps one file, as those of kedro-datasets do, so that its file is sealed and checked.
@@ -46,6 +49,22 @@ class CheckedDataset(SealedDataset[Any]):
 
     def _describe(self) -> dict[str, Any]:
         return super()._describe() | {"dataset": self._config["type"]}
+
+
+class OptionalDataset(CheckedDataset):
+    """The same, of a file that need not be there: what reads it gets None then, and runs again once it is there."""
+
+    def load(self) -> Any:
+        """Return the data, None where there is no file.
+
+        Raises:
+            SimulacraError: where there is one that is not whole, or of another version.
+        """
+        return super().load() if self._filepath.exists() else None
+
+    def fingerprint(self) -> str | None:
+        """Return the sha256 of what lies whole in the place; a word where nothing does, None where what does is not."""
+        return super().fingerprint() if self._filepath.exists() else ABSENT
 
 
 def _not_finite(data: Any, key: str = "") -> Iterator[str]:

@@ -81,6 +81,8 @@ METRICS: dict[str, Metric] = {
     "copied_8": Metric("Copied", "share of runs of 8 words in the training set", "lower", 3),
     "class_accuracy": Metric("Class asked for", "share of samples", "higher", 3),
     "bayes_accuracy": Metric("Bayes accuracy", "share of test images", "higher", 3),
+    "human_error_rate": Metric("Taken for real", "share of samples, by people", "higher", 3),
+    "human_strength": Metric("Preferred by people", "log-odds against the average family", "higher", 2),
     "train_seconds": Metric("Training", "seconds", "lower", 1),
     "sample_ms": Metric("Sampling", "ms per sample", "lower", 2),
     "parameters": Metric("Parameters", "count", "lower", 0),

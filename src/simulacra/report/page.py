@@ -10,6 +10,7 @@ import pandas as pd
 
 from simulacra.metrics import LIKELIHOODS, METRICS, NATS, PRETRAINED, THROUGH
 from simulacra.plotting import augmentation_figure, metric_chart, png
+from simulacra.report.human import Human
 from simulacra.report.leaderboard import ARROWS, FRECHET, MISSING, flatten, format_value, note, ranked_by, row_title
 from simulacra.report.sentences import (
     compared,
@@ -56,6 +57,10 @@ MEANINGS = {
     "class_accuracy": "Share of samples that the classifier takes for the class that was asked for; of real images, "
     "for their own.",
     "bayes_accuracy": "Share of test images whose class the family's own likelihood finds, by Bayes' rule.",
+    "human_error_rate": "Share of samples that people took for real images. What it is for real images themselves is "
+    "under People.",
+    "human_strength": "Strength in comparisons of two samples, by the Bradley–Terry model: 0 is the average family, "
+    "and of one that is ahead by 1 people prefer the sample in 73 % of cases.",
     "train_seconds": "Time to fit the family on the device named under Training.",
     "sample_ms": "Time to generate one sample on the same device.",
     "parameters": "Numbers that were fitted.",
@@ -209,6 +214,7 @@ class Report:
         real_texts: held-out texts; none for images.
         class_names: one name a class; empty where there are none.
         verdicts: augmentation verdict records.
+        human: what people said; None where nobody was asked.
         split: what the split recorded; its entry "splits" holds n, fingerprint and per_class of every part.
         ingest: what ingest recorded; may be nested.
         commands: shell commands that repeat the rows.
@@ -233,6 +239,7 @@ class Report:
     real_texts: Sequence[str] = ()
     class_names: Sequence[str] = ()
     verdicts: Sequence[Mapping[str, Any]] = ()
+    human: Human | None = None
     split: Mapping[str, Any] = field(default_factory=dict)
     ingest: Mapping[str, Any] = field(default_factory=dict)
     commands: Sequence[str] = ()

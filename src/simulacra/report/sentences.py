@@ -111,18 +111,18 @@ def prompt_sentences(record: Mapping[str, Any]) -> str:
     """Return in sentences how faithful a family is to prompts, with 95 % intervals and what real images would score."""
     fidelity, extractor = record["fidelity"], record["extractor"]
     classes = fidelity["classes"]
-    found = f"Of {classes['n']:,} images, each of a prompt of its own, the classifier takes {_interval(classes)} for "
+    found = f"Of {classes['n']:,} images, each of a prompt of its own, the classifier takes {interval(classes)} for "
     found += f"the class named; of real test images {percent(extractor['test_accuracy'])} for their own."
     if not fidelity["words"]:
         return f"{found} Images of these classes do not differ in what there are words for."
     words = ", ".join(f"{word} {percent(each['value'])}" for word, each in fidelity["words"].items())
     return (
-        f"{found} Measured in the pixels, a word holds in {_interval(fidelity['attributes'])} of "
+        f"{found} Measured in the pixels, a word holds in {interval(fidelity['attributes'])} of "
         f"{fidelity['attributes']['n']:,} cases, where chance, or a real image of the class, has a third: {words}."
     )
 
 
-def _interval(share: Mapping[str, Any]) -> str:
+def interval(share: Mapping[str, Any]) -> str:
     """Return a share with its interval in percent."""
     low, high = share["interval"]
     return f"{percent(share['value'])} ({100 * low:.1f} to {100 * high:.1f} %)"

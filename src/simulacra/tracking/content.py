@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 SPEAKING = frozenset(
     {"history", "metrics", "baselines", "verdict", "training_record", "generation_cost", "extractor_record"}
-    | {"exploration", "prompt_fidelity", "edits"}
+    | {"exploration", "prompt_fidelity", "edits", "human_metrics", "human_record"}
 )
 """Datasets that have numbers for MLflow; of any other only the file is logged."""
 
@@ -71,7 +71,7 @@ def plain(value: Any) -> Any:
 def _record_content(name: str, data: Any) -> tuple[dict[str, float], dict[str, str]]:
     if name == "metrics":
         return _metric_values(data), {"passport_id": data["passport_id"]}
-    if name in {"exploration", "prompt_fidelity", "edits"}:
+    if name in {"exploration", "prompt_fidelity", "edits", "human_metrics"}:
         return _numbers(data["metrics"]), {}
     if name == "baselines":
         rows = [_metric_values(record, f"{record['row']}/") for record in data]
@@ -82,7 +82,14 @@ def _record_content(name: str, data: Any) -> tuple[dict[str, float], dict[str, s
     if name == "training_record":
         raised = {f"flag.{flag['name']}": f"step {flag['step']}: {flag['symptom']}" for flag in data.get("flags", ())}
         return _numbers(data), raised
-    return _numbers(data), {}
+    return (_human_values if name == "human_record" else _numbers)(data), {}
+
+
+def _human_values(record: Mapping[str, Any]) -> dict[str, float]:
+    """Return what people's answers say of no family in particular."""
+    values = {"raters": record["n_raters"], "answers": record["n_answers"], "real_error_rate": record["real"]["value"]}
+    values |= {f"alpha_{mode}": found["alpha"] for mode, found in record["agreement"].items()}
+    return {f"human/{key}": value for key, value in values.items() if value is not None}
 
 
 def _numbers(record: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

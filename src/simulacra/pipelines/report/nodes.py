@@ -68,17 +68,30 @@ def make_leaderboard(baselines: list[dict[str, Any]], *summaries: dict[str, Any]
 
 
 @skippable
+def make_image_leaderboard(
+    baselines: list[dict[str, Any]], human_record: dict[str, Any] | None, *summaries: dict[str, Any]
+) -> DataFrame:
+    """Return the leaderboard, with what people say of those families whose present model they judged."""
+    from simulacra.report.human import judged
+    from simulacra.report.leaderboard import leaderboard
+
+    return leaderboard([*baselines, *(judged(summary["record"], human_record) for summary in summaries)])
+
+
+@skippable
 def write_report(
     leaderboard: DataFrame,
     baselines: list[dict[str, Any]],
     train_set: ImageSet,
     split_record: dict[str, Any],
     ingest_record: dict[str, Any],
+    human_record: dict[str, Any] | None,
     experiment: dict[str, Any],
     *summaries: dict[str, Any],
 ) -> str:
     """Return the page as HTML."""
     from simulacra.plotting import png, sample_grid
+    from simulacra.report.human import human_section
     from simulacra.report.page import render
 
     families = [
@@ -106,6 +119,7 @@ def write_report(
             real=png(sample_grid(train_set)),
             class_names=train_set.class_names,
             verdicts=[summary["verdict"] for summary in summaries],
+            human=human_section(human_record, [summary["record"] for summary in summaries]) if human_record else None,
         )
     )
 

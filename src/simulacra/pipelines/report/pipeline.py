@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from kedro.pipeline import Node, Pipeline
 
 from simulacra.models import Family
-from simulacra.pipelines.report.nodes import make_leaderboard, summarise_family, write_report
+from simulacra.pipelines.report.nodes import make_image_leaderboard, make_leaderboard, summarise_family, write_report
 from simulacra.pipelines.report.texts import summarise_text_family, write_text_report
 
 
@@ -20,12 +20,13 @@ def create_family_pipeline(family: Family) -> Pipeline:
 
 
 def create_dataset_pipeline(families: Sequence[str]) -> Pipeline:
-    """Return the families' summaries → leaderboard, report."""
+    """Return the families' summaries, and what people say where they were asked → leaderboard, report."""
     summaries = [f"{family}.summary" for family in families]
-    about = ["train_set", "split_record", "ingest_record", "params:experiment"]
+    about = ["train_set", "split_record", "ingest_record", "human_record", "params:experiment"]
+    ranked = ["baselines", "human_record", *summaries]
     return Pipeline(
         [
-            Node(make_leaderboard, ["baselines", *summaries], "leaderboard", name="make_leaderboard", tags="report"),
+            Node(make_image_leaderboard, ranked, "leaderboard", name="make_leaderboard", tags="report"),
             Node(
                 write_report,
                 ["leaderboard", "baselines", *about, *summaries],

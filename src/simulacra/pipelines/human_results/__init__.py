@@ -1,0 +1,1 @@
+"""Hear people: what their answers say of each family."""

@@ -1,0 +1,1 @@
+"""Ask people: the page of a study, and its key."""
