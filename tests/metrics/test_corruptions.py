@@ -58,3 +58,12 @@ def test_responses_begin_with_the_images_as_they_are_and_leave_out_what_needs_cl
     assert all(curve[0] == (0.0, float(images.images.std())) for curve in found.values())
     assert [level for level, _ in found["blur"]] == [0, 0.5, 1, 1.5, 2, 3]
     assert rises(found["noise"])
+
+
+def test_few_classes_have_few_levels_and_one_is_left():
+    labels = np.arange(30) % 3
+    few = ImageSet(np.repeat(labels, 16).reshape(30, 1, 4, 4).astype(np.uint8), labels, ("a", "b", "c"))
+    found = responses(lambda pixels: float(len(np.unique(pixels))), few, seed=0)["missing_classes"]
+    assert found == [(0.0, 3.0), (1 / 3, 2.0), (2 / 3, 1.0)]
+    one = ImageSet(few.images, np.zeros(30, np.int64), ("a",))
+    assert "missing_classes" not in responses(lambda pixels: 0.0, one, seed=0)

@@ -28,7 +28,14 @@ from simulacra.pipelines.augment.nodes import train_on_real, try_augmentation
 from simulacra.pipelines.config import EvaluationConfig, FamilyConfig, GenerationConfig, SamplingConfig
 from simulacra.pipelines.edit.nodes import FIGURES as EDITS
 from simulacra.pipelines.edit.nodes import about, command, draw_edits, edit, read_pictures
-from simulacra.pipelines.evaluate.nodes import evaluate, evaluate_baselines, plot_prompts, train_extractor, try_prompts
+from simulacra.pipelines.evaluate.nodes import (
+    evaluate,
+    evaluate_baselines,
+    plot_prompts,
+    train_extractor,
+    try_evaluator,
+    try_prompts,
+)
 from simulacra.pipelines.explore.nodes import FIGURES, draw_panels, explore, map_latents
 from simulacra.pipelines.generate.nodes import draw, draw_filmed, generate, plot_drawn, plot_film
 from simulacra.pipelines.human_results.nodes import hear_raters, plot_judgement, take_judgement
@@ -114,12 +121,25 @@ def test_a_generator_of_the_whole_training_split_is_not_refitted(
 def test_floor_and_noise_share_the_families_passport(
     extractor: tuple[Any, dict[str, Any]], model: GaussianMixture
 ) -> None:
-    floor, noise = evaluate_baselines(*extractor, VALIDATION, TEST, GENERATION, EVALUATION, 0)
+    floor, copies, noise = evaluate_baselines(*extractor, TRAIN, VALIDATION, TEST, GENERATION, EVALUATION, 0)
     samples, record, cost = generate(model, GENERATION, 0)
     family = evaluate(
-        model, samples, record, trained(model), SPLIT.record(), *extractor, VALIDATION, TEST, GENERATION, EVALUATION
+        model,
+        samples,
+        record,
+        trained(model),
+        SPLIT.record(),
+        *extractor,
+        TRAIN,
+        VALIDATION,
+        TEST,
+        GENERATION,
+        EVALUATION,
     )
-    assert floor["passport_id"] == noise["passport_id"] == family["passport_id"]
+    assert floor["passport_id"] == copies["passport_id"] == noise["passport_id"] == family["passport_id"]
+    assert copies["metrics"]["authenticity"]["value"] == 0 < family["metrics"]["authenticity"]["value"]
+    (caution,) = floor["cautions"]
+    assert caution.startswith("FD (classifier) fits Gaussians of 64 dimensions to 60 images, too few for them")
     assert floor["passport"]["n_real"] == floor["passport"]["n_generated"] == 60
     assert floor["metrics"]["fd_classifier"]["value"] < noise["metrics"]["fd_classifier"]["value"]
     assert len(family["metrics"]["fd_classifier"]["per_seed"]) == 2 and cost["sample_ms"] > 0
@@ -133,19 +153,26 @@ def test_another_extractor_measures_beside_the_classifier_and_its_features_are_k
     monkeypatch.setenv(STATE, str(tmp_path))
     few = GENERATION.model_copy(update={"n": 20, "n_seeds": 1})
     both = EvaluationConfig(classifier=CLASSIFIER, extractors=["classifier", "efficientnet_lite0"])
-    floor, noise = evaluate_baselines(*extractor, VALIDATION, TEST, few, both, 0)
+    floor, _, noise = evaluate_baselines(*extractor, TRAIN, VALIDATION, TEST, few, both, 0)
     samples, record, _ = generate(model, few, 0)
-    judged = (model, samples, record, trained(model), SPLIT.record(), *extractor, VALIDATION, TEST, few, both)
+    judged = (model, samples, record, trained(model), SPLIT.record(), *extractor, TRAIN, VALIDATION, TEST, few, both)
     family = evaluate(*judged)
     assert floor["passport_id"] == noise["passport_id"] == family["passport_id"]
     assert list(family["passport"]["extractors"]) == ["classifier", "efficientnet_lite0"]
     fd = "fd_efficientnet_lite0"
     assert floor["metrics"][fd]["value"] < family["metrics"][fd]["value"] < noise["metrics"][fd]["value"]
     assert "fid" not in family["metrics"] and "recall_efficientnet_lite0" in family["metrics"]
-    # Two halves, the reference, noise and samples; the reference of the second node was that of the first.
-    assert len(list((tmp_path / "features").glob("*.safetensors"))) == 5
+    # Two halves, the reference, training images, noise and samples; the second node's reference was the first one's.
+    assert len(list((tmp_path / "features").glob("*.safetensors"))) == 6
+    assert "1,280 dimensions to 20 images" in family["cautions"][0]
     monkeypatch.setattr(EfficientNetLite0, "features", lambda *_: pytest.fail("ran again"))
     assert evaluate(*judged) == family
+
+
+def test_the_evaluator_is_tried_on_real_images_made_worse(extractor: tuple[Any, dict[str, Any]]) -> None:
+    found = try_evaluator(*extractor, TRAIN, VALIDATION, TEST, GENERATION, EVALUATION, 0)
+    assert found["metric"] == "fd_classifier"
+    assert all(curve[-1][1] > curve[0][1] for curve in found["curves"].values())
 
 
 def test_real_images_as_samples_score_like_the_floor(
@@ -155,7 +182,17 @@ def test_real_images_as_samples_score_like_the_floor(
     samples = ImageSet(np.concatenate([TEST.images, TEST.images]), np.concatenate([TEST.labels] * 2), TEST.class_names)
     record = {"n": 60, "seeds": [0, 1], "model_sha256": model.fingerprint()}
     family = evaluate(
-        model, samples, record, trained(model), SPLIT.record(), *extractor, VALIDATION, TEST, GENERATION, EVALUATION
+        model,
+        samples,
+        record,
+        trained(model),
+        SPLIT.record(),
+        *extractor,
+        TRAIN,
+        VALIDATION,
+        TEST,
+        GENERATION,
+        EVALUATION,
     )
     assert family["metrics"]["fd_classifier"]["value"] == pytest.approx(0, abs=1e-6)
     assert all(family["metrics"][key]["value"] == 1 for key in ("precision", "recall", "coverage"))
@@ -194,7 +231,7 @@ def test_bits_of_binary_pixels_have_a_key_of_their_own(extractor: tuple[Any, dic
     samples, record, _ = generate(model, GENERATION, 0)
     trained_on = {"train_sha256": TRAIN.fingerprint(), "model_sha256": model.fingerprint()}
     family = evaluate(
-        model, samples, record, trained_on, SPLIT.record(), *extractor, VALIDATION, TEST, GENERATION, EVALUATION
+        model, samples, record, trained_on, SPLIT.record(), *extractor, TRAIN, VALIDATION, TEST, GENERATION, EVALUATION
     )
     assert {key for key in family["metrics"] if "bits" in key} == {"elbo_bits_per_dim_binary"}
 
@@ -203,7 +240,7 @@ def test_images_without_classes_are_judged_by_their_turns() -> None:
     train, validation, test = (ImageSet(part.images) for part in (TRAIN, VALIDATION, TEST))
     classifier, record = train_extractor(train, validation, test, EVALUATION, 0)
     assert record["name"] == "rotation classifier" and len(classifier.class_names) == 4
-    floor, _ = evaluate_baselines(classifier, record, validation, test, GENERATION, EVALUATION, 0)
+    floor, *_ = evaluate_baselines(classifier, record, train, validation, test, GENERATION, EVALUATION, 0)
     assert "fd_classifier" in floor["metrics"] and "is_classifier" not in floor["metrics"]
     assert train_on_real(train, test, AUGMENTATION, 0) == {}
 
@@ -220,7 +257,7 @@ def test_a_stale_model_and_stale_samples_are_refused(
     extractor: tuple[Any, dict[str, Any]], model: GaussianMixture
 ) -> None:
     samples, record, _ = generate(model, GENERATION, 0)
-    rest = (*extractor, VALIDATION, TEST, GENERATION, EVALUATION)
+    rest = (*extractor, TRAIN, VALIDATION, TEST, GENERATION, EVALUATION)
     other = trained(model) | {"train_sha256": TEST.fingerprint()}
     with pytest.raises(SimulacraError, match="gmm was fitted to another split"):
         evaluate(model, samples, record, other, SPLIT.record(), *rest)
@@ -232,7 +269,17 @@ def test_too_few_samples_a_seed_are_refused(extractor: tuple[Any, dict[str, Any]
     samples, record, _ = generate(model, GenerationConfig(n=25, n_seeds=2), 0)
     with pytest.raises(SimulacraError, match="25 samples a seed where 60 are compared"):
         evaluate(
-            model, samples, record, trained(model), SPLIT.record(), *extractor, VALIDATION, TEST, GENERATION, EVALUATION
+            model,
+            samples,
+            record,
+            trained(model),
+            SPLIT.record(),
+            *extractor,
+            TRAIN,
+            VALIDATION,
+            TEST,
+            GENERATION,
+            EVALUATION,
         )
 
 
@@ -240,7 +287,7 @@ def test_what_does_not_belong_to_one_model_is_not_put_together(
     extractor: tuple[Any, dict[str, Any]], model: GaussianMixture
 ) -> None:
     samples, record, cost = generate(model, GENERATION, 0)
-    judged = (*extractor, VALIDATION, TEST, GENERATION, EVALUATION)
+    judged = (*extractor, TRAIN, VALIDATION, TEST, GENERATION, EVALUATION)
     older = trained(model) | {"model_sha256": "of another fit"}
     with pytest.raises(SimulacraError, match="did not come to its end; run `kedro run --pipeline train`"):
         evaluate(model, samples, record, older, SPLIT.record(), *judged)
@@ -357,7 +404,7 @@ def test_the_summary_tells_the_parameters_of_the_fit(tmp_path: Path, extractor: 
     experiment = {"dataset": "mnist", "options": ""}
     model, history, record = fit(TRAIN, VALIDATION, tmp_path, GMM, 0, experiment)
     samples, generation, cost = generate(model, GENERATION, 0)
-    judged = (*extractor, VALIDATION, TEST, GENERATION, EVALUATION)
+    judged = (*extractor, TRAIN, VALIDATION, TEST, GENERATION, EVALUATION)
     metrics = evaluate(model, samples, generation, record, SPLIT.record(), *judged)
     drawing = {"model_sha256": model.fingerprint(), "options": {}, "class_names": []}
     summary = summarise_family(metrics, samples, history, record, cost, {}, drawing)
@@ -410,7 +457,10 @@ def test_a_denoised_draw_comes_with_its_film() -> None:
     experiment = {"dataset": "toy", "kind": "image", "options": " --params seed=3"}
     floor = metrics | {"row": "floor", "role": "floor"}
     table = leaderboard([floor, summary["record"]])
-    page = write_report(table, [floor], TRAIN, SPLIT.record(), {}, None, experiment, summary)
+    curves = {"noise": [[0.0, 1.0], [8.0, 2.0]], "blur": [[0.0, 1.0], [0.5, 0.9]]}
+    evaluator = {"metric": "fd_classifier", "n": 60, "curves": curves, "rises": {"noise": True, "blur": False}}
+    page = write_report(table, [floor], TRAIN, SPLIT.record(), {}, None, evaluator, experiment, summary)
+    assert "FD (classifier) does not rise at every step of: blur." in page
     assert "From noise to image: diffusion" in page and "Drawn by guidance 2.0, sampler sde_dpm_solver" in page
     assert (
         "kedro run --pipeline generate --namespaces toy.diffusion --params seed=3,toy.diffusion.sampling.n=64" in page

@@ -14,6 +14,11 @@ class Metric(NamedTuple):
 
 LIKELIHOODS = ("bits_per_dim", "elbo_bits_per_dim", "bits_per_dim_binary", "elbo_bits_per_dim_binary")
 """Of these metrics a family has one at most: exact or a bound, of 256 grey levels or of binarised pixels."""
+CLOSER_LOOKS = (
+    *("memorised", "authenticity", "vendi", "sliced_wasserstein"),
+    *("intensity_distance", "spectral_distance"),
+)
+"""Metrics that look for one fault each: copies, sameness, what two moments hide, and what a network may not see."""
 NATS = tuple(key.replace("bits_per_dim", "nats") for key in LIKELIHOODS)
 """The same numbers in nats per image, as papers on binarised images give them."""
 
@@ -64,6 +69,14 @@ METRICS: dict[str, Metric] = {
     "recall": Metric("Recall", "share of real images", "higher", 3),
     "density": Metric("Density", "1 = as dense as real", "higher", 3),
     "coverage": Metric("Coverage", "share of real images", "higher", 3),
+    "vendi": Metric("Vendi score", "effective different samples", "higher", 1),
+    "sliced_wasserstein": Metric("Sliced Wasserstein", "feature distance", "lower", 2),
+    "memorised": Metric("Memorised", "share of samples nearer to training images than new ones are", "lower", 3),
+    "authenticity": Metric(
+        "Authentic", "share of samples no nearer to a training image than its neighbour", "higher", 3
+    ),
+    "intensity_distance": Metric("Intensities", "grey levels", "lower", 2),
+    "spectral_distance": Metric("Spectrum", "dB", "lower", 2),
     **{key: metric for metrics in THROUGH.values() for key, metric in metrics.items()},
     "bits_per_dim": Metric("Bits/dim (exact)", "bits per dimension", "lower", 3),
     "elbo_bits_per_dim": Metric("Bits/dim (ELBO)", "bits per dimension, upper bound", "lower", 3),

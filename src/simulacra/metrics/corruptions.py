@@ -52,7 +52,7 @@ def blurred(images: ImageSet, radius: float, generator: Generator) -> Images:
 def without_classes(images: ImageSet, share: float, generator: Generator) -> Images:
     """Replace the images of a share of the classes, the last ones, by images of the others."""
     assert images.labels is not None  # noqa: S101
-    kept = images.n_classes - max(1, round(share * images.n_classes))
+    kept = images.n_classes - round(share * images.n_classes)
     return _replaced(images, images.labels >= kept, np.flatnonzero(images.labels < kept), generator)
 
 
@@ -76,8 +76,7 @@ def collapsed(images: ImageSet, share: float, generator: Generator) -> Images:
 def _replaced(images: ImageSet, lost: NDArray[np.bool_], by: NDArray[np.int64], generator: Generator) -> Images:
     """Return the images, those lost replaced by others of the rows named, each drawn by chance."""
     rows = np.arange(len(images))
-    if len(by):
-        rows[lost] = generator.choice(by, int(lost.sum()))
+    rows[lost] = generator.choice(by, int(lost.sum()))
     worse: Images = images.images[rows]
     return worse
 
@@ -104,15 +103,21 @@ def responses(
         seed: for what is drawn by chance.
     """
     unharmed = measure(images.images)
-    return {
-        name: [(0.0, unharmed)]
-        + [
-            (float(level), measure(corruption.apply(images, level, np.random.default_rng(seed))))
-            for level in corruption.levels
-        ]
-        for name, corruption in CORRUPTIONS.items()
-        if images.labels is not None or not corruption.labelled
-    }
+    found = {}
+    for name, corruption in CORRUPTIONS.items():
+        if levels := _levels(corruption, images):
+            worse = (corruption.apply(images, level, np.random.default_rng(seed)) for level in levels)
+            values = [unharmed, *map(measure, worse)]
+            found[name] = list(zip([0.0, *levels], values, strict=True))
+    return found
+
+
+def _levels(corruption: Corruption, images: ImageSet) -> list[float]:
+    """Return the levels that the images allow: of classes whole numbers, and one is left."""
+    if not corruption.labelled:
+        return list(corruption.levels)
+    k = images.n_classes if images.labels is not None else 0
+    return [n / k for n in sorted({min(k - 1, max(1, round(share * k))) for share in corruption.levels}) if n > 0]
 
 
 def rises(curve: list[tuple[float, float]]) -> bool:

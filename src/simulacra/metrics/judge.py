@@ -8,13 +8,18 @@ import numpy as np
 from simulacra.data.image_set import ImageSet, join
 from simulacra.errors import SimulacraError
 from simulacra.metrics import CLASSIFIER, METRICS, frechet_key
+from simulacra.metrics.corruptions import responses, rises
 from simulacra.metrics.features import FeatureExtractor
 from simulacra.metrics.frechet import frechet_distance
 from simulacra.metrics.inception_score import inception_score
 from simulacra.metrics.kernel import kernel_distance
 from simulacra.metrics.likelihood import Likelihood, bits_per_dim
 from simulacra.metrics.manifold import precision_recall_density_coverage
+from simulacra.metrics.memorisation import FLOOR, authenticity, memorised_share
 from simulacra.metrics.passport import library_versions, passport_id, summarise
+from simulacra.metrics.pixels import intensity_distance, spectral_distance
+from simulacra.metrics.sliced_wasserstein import sliced_wasserstein_distance
+from simulacra.metrics.vendi import vendi_score
 
 CLASSES, ROTATIONS = CLASSIFIER, "rotation classifier"
 """Names of the data's own extractor: trained on their classes, or, where there are none, on how an image was turned."""
@@ -62,6 +67,7 @@ class Judge:
         n_generated: samples a seed.
         neighbours: k of precision, recall, density and coverage.
         importance_samples: draws that a likelihood averages over, where it depends on any.
+        train: the training split, among which copies are looked for; None where that is not wanted.
 
     Raises:
         SimulacraError: where too few images could be compared.
@@ -76,17 +82,36 @@ class Judge:
         n_generated: int,
         neighbours: int,
         importance_samples: int = 1,
+        train: ImageSet | None = None,
     ) -> None:
         self.n = images_a_side(n_generated, len(validation), len(test), neighbours=neighbours)
         self.extractors, self.neighbours, self.importance_samples = extractors, neighbours, importance_samples
         self.reference = test.take(range(self.n))
-        self.splits = (validation, test)
+        self.splits, self.train = (validation, test), train
+        self._cautions: set[str] = set()
 
     def compare(self, real: ImageSet, generated: ImageSet) -> dict[str, float]:
         """Return every sample-based metric of a set of images against as many real ones; KID is times 1000."""
         values: dict[str, float] = {}
         for extractor in self.extractors:
             values |= self._compare_by(extractor, real, generated)
+            if extractor.name in (CLASSES, ROTATIONS):
+                values |= self._look_closer(extractor, real, generated)
+        values["intensity_distance"] = intensity_distance(real.images, generated.images)
+        values["spectral_distance"] = spectral_distance(real.images, generated.images)
+        return values
+
+    def _look_closer(self, extractor: FeatureExtractor, real: ImageSet, generated: ImageSet) -> dict[str, float]:
+        """Return what the data's own features tell of variety, of transport, and of copies of training images."""
+        a, b = extractor.features(real.images), extractor.features(generated.images)
+        values = {"vendi": vendi_score(b), "sliced_wasserstein": sliced_wasserstein_distance(a, b)}
+        if self.train is None or len(self.train) < 2:
+            return values
+        known = extractor.features(self.train.images)
+        values["authenticity"] = authenticity(known, b)
+        # Of fewer images none is the one of a hundred that the limit is set by.
+        if self.n * FLOOR >= 1:
+            values["memorised"] = memorised_share(known, a, b)
         return values
 
     def _compare_by(self, extractor: FeatureExtractor, real: ImageSet, generated: ImageSet) -> dict[str, float]:
@@ -94,6 +119,12 @@ class Judge:
         own = extractor.name in (CLASSES, ROTATIONS)
         name, ending = (CLASSIFIER, "") if own else (extractor.name, f"_{extractor.name}")
         a, b = extractor.features(real.images), extractor.features(generated.images)
+        if len(a) <= a.shape[1]:
+            self._cautions.add(
+                f"{METRICS[frechet_key(name)].title} fits Gaussians of {a.shape[1]:,} dimensions to {len(a):,} images, "
+                "too few for them: go by KID, which does not depend on their number, or compare more images "
+                "(generation.n, and the splits)."
+            )
         values = {frechet_key(name): frechet_distance(a, b), f"kid_{name}": 1000 * kernel_distance(a, b)}
         # The inception score asks how varied the classes are; turns of an image say nothing of that, and an extractor
         # that was trained without classes has no such metric.
@@ -111,12 +142,45 @@ class Judge:
         Neither extractor nor any family was fitted to validation or test images, so each seed compares two random
         halves of the two splits together.
         """
-        values, pool = [], join(self.splits, sum(map(len, self.splits)))
-        for seed in seeds:
-            order = np.random.default_rng(seed).permutation(len(pool))
-            halves = pool.take(order[: self.n]), pool.take(order[self.n : 2 * self.n])
-            values.append(self.compare(*halves))
+        values = [self.compare(*self._halves(seed)) for seed in seeds]
         return self._record("floor", "floor", values, seeds, compared="random halves of validation and test split")
+
+    def responses(self, seed: int) -> dict[str, Any]:
+        """Return what the ranking metric says of real images that are made worse by degrees, see `corruptions`.
+
+        Returns:
+            `metric`; `curves`, (level, value) by corruption; `rises`, by corruption whether every level scores worse.
+        """
+        extractor = self.extractors[0]
+        reference, images = self._halves(seed)
+        real = extractor.features(reference.images)
+        curves = responses(lambda pixels: frechet_distance(real, extractor.features(pixels)), images, seed=seed)
+        name = CLASSIFIER if extractor.name in (CLASSES, ROTATIONS) else extractor.name
+        return {
+            "metric": frechet_key(name),
+            "n": self.n,
+            "seed": seed,
+            "curves": curves,
+            "rises": {corruption: rises(curve) for corruption, curve in curves.items()},
+        }
+
+    def _halves(self, seed: int) -> tuple[ImageSet, ImageSet]:
+        """Return two random halves of validation and test split, which have no image in common."""
+        pool = join(self.splits, sum(map(len, self.splits)))
+        order = np.random.default_rng(seed).permutation(len(pool))
+        return pool.take(order[: self.n]), pool.take(order[self.n : 2 * self.n])
+
+    def copies(self, seeds: Sequence[int]) -> dict[str, Any]:
+        """Return the record of training images in the place of samples: what remembering them all scores.
+
+        The data's own extractor was fitted to them, so that its features place them a little off new images.
+        """
+        assert self.train is not None  # noqa: S101
+        values = []
+        for seed in seeds:
+            rows = np.random.default_rng(seed).permutation(len(self.train))[: self.n]
+            values.append(self.compare(self.reference, self.train.take(rows)))
+        return self._record("train", "train", values, seeds, compared="training images with the test split")
 
     def noise(self, seeds: Sequence[int]) -> dict[str, Any]:
         """Return the record of independent uniform pixels: what knowing nothing scores."""
@@ -184,4 +248,5 @@ class Judge:
             "metrics": metrics,
             "passport": passport,
             "passport_id": passport_id(passport),
+            "cautions": sorted(self._cautions),
         }

@@ -10,6 +10,9 @@ from simulacra.metrics.features import Array, check_feature_pair, check_features
 
 FloatArray = NDArray[np.float64]
 
+FLOOR = 0.01
+"""Share of new data that lies within the limit below which a sample counts as memorised."""
+
 
 class Neighbours(NamedTuple):
     """For every row of some features its nearest row of others: how far it is, and which."""
@@ -46,12 +49,13 @@ def authenticity(train: ArrayLike, generated: ArrayLike) -> float:
     """
     found = nearest(generated, train)
     train = check_features(train, "training features")
-    distances, _ = _neighbours(train, train, 2)
+    rows, places = np.unique(found.rows, return_inverse=True)
     # The nearest of all is the row itself, or its double, at no distance.
-    return float((found.distances >= distances[found.rows, 1]).mean())
+    distances, _ = _neighbours(train, train[rows], 2)
+    return float((found.distances >= distances[places, 1]).mean())
 
 
-def memorised_share(train: ArrayLike, held_out: ArrayLike, generated: ArrayLike, *, floor: float = 0.01) -> float:
+def memorised_share(train: ArrayLike, held_out: ArrayLike, generated: ArrayLike, *, floor: float = FLOOR) -> float:
     """Return the share of generated features that lie nearer to the training set than new data do, all but a `floor`.
 
     The limit is the distance to the training set that a share `floor` of held-out real rows do not exceed. A model

@@ -17,7 +17,7 @@ FRECHET = tuple(frechet_key(extractor) for extractor in (CLASSIFIER, *PRETRAINED
 """The Fréchet distance by each extractor."""
 RANKS = (*FRECHET, "bits_per_byte")
 """What families are ranked by: the first of these that is measured."""
-ROW_TITLES = {"floor": "real vs real (floor)", "noise": "pure noise"}
+ROW_TITLES = {"floor": "real vs real (floor)", "train": "training images", "noise": "pure noise"}
 ARROWS = {"lower": "↓", "higher": "↑"}
 MISSING = "—"
 
@@ -45,7 +45,7 @@ GIVES_WAY = ("kid_classifier", "is_classifier", "train_seconds")
 
 
 def leaderboard(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return one row a metrics record: floor, families by ascending Fréchet distance, noise.
+    """Return one row a metrics record: floor, training images, families by ascending Fréchet distance, noise.
 
     A family whose passport is not the floor's comes after the others, unranked, and `note` says what differs.
 
@@ -176,8 +176,8 @@ def _is_ranked(record: Mapping[str, Any], floor: Mapping[str, Any], by: str) -> 
 
 
 def _place(record: Mapping[str, Any], floor: Mapping[str, Any], by: str) -> tuple[int, bool, float, str]:
-    """Return the sort key: floor, comparable families by score, other families by score, noise."""
-    stage = {"floor": 0, "family": 1, "noise": 2}[record["role"]]
+    """Return the sort key: floor, training images, comparable families by score, other families by score, noise."""
+    stage = {"floor": 0, "train": 1, "family": 2, "noise": 3}[record["role"]]
     return stage, record["passport_id"] != floor["passport_id"], _score(record, by), record["row"]
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from simulacra.metrics import LIKELIHOODS, METRICS, NATS, PRETRAINED, THROUGH
+from simulacra.metrics import CLOSER_LOOKS, LIKELIHOODS, METRICS, NATS, PRETRAINED, THROUGH
 from simulacra.plotting import augmentation_figure, metric_chart, png
 from simulacra.report.human import Human
 from simulacra.report.leaderboard import ARROWS, FRECHET, MISSING, flatten, format_value, note, ranked_by, row_title
@@ -36,6 +36,18 @@ MEANINGS = {
     "recall": "Share of real images that lie within the generated ones: diversity.",
     "density": "How many real neighbourhoods hold a generated image, relative to real ones; may exceed 1.",
     "coverage": "Share of real images with a generated one in their neighbourhood: diversity, outliers aside.",
+    "vendi": "How many samples that have nothing in common would be as varied, the number of features at most. The "
+    "floor's row tells what real images have; noise may have more.",
+    "sliced_wasserstein": "How far features would have to be moved to turn one set into the other, seen along random "
+    "lines: it notices what mean and covariance do not show.",
+    "memorised": "Share of samples that lie as near to a training image as only one of a hundred test images does: "
+    "about 0.01 of one that invents, 1 of one that copies.",
+    "authenticity": "Share of samples that are no nearer to a training image than that one's own nearest neighbour is. "
+    "Compare it with the floor's, not with 1.",
+    "intensity_distance": "By how many grey levels a pixel would have to change for the histograms to agree: too pale, "
+    "too dark or clipped images show here.",
+    "spectral_distance": "By how many decibels the power at each spatial frequency differs: blur, noise and patterns "
+    "of upsampling show here.",
     "bits_per_dim": "Negative log-likelihood of the test images, exact.",
     "elbo_bits_per_dim": "Upper bound on the negative log-likelihood of the test images: the true value may be lower.",
     "bits_per_dim_binary": "Negative log-likelihood, exact, of test images whose pixels were made 0 or 1.",
@@ -215,6 +227,7 @@ class Report:
         class_names: one name a class; empty where there are none.
         verdicts: augmentation verdict records.
         human: what people said; None where nobody was asked.
+        evaluator: how the ranking metric answers to real images that are made worse; None for texts.
         split: what the split recorded; its entry "splits" holds n, fingerprint and per_class of every part.
         ingest: what ingest recorded; may be nested.
         commands: shell commands that repeat the rows.
@@ -240,6 +253,7 @@ class Report:
     class_names: Sequence[str] = ()
     verdicts: Sequence[Mapping[str, Any]] = ()
     human: Human | None = None
+    evaluator: Picture | None = None
     split: Mapping[str, Any] = field(default_factory=dict)
     ingest: Mapping[str, Any] = field(default_factory=dict)
     commands: Sequence[str] = ()
@@ -285,7 +299,7 @@ def _context(report: Report) -> dict[str, Any]:
     """Return all that the template needs beside the report itself."""
     table = report.leaderboard
     present = [metric for metric in METRICS if metric in table]
-    elsewhere = THROUGH_NETWORKS | {*LIKELIHOOD_TABLE} - {*LIKELIHOODS}
+    elsewhere = THROUGH_NETWORKS | {*CLOSER_LOOKS} | {*LIKELIHOOD_TABLE} - {*LIKELIHOODS}
     metrics = [metric for metric in present if metric not in elsewhere]
     networks = [metric for metric in present if metric in THROUGH_NETWORKS]
     likelihoods = [metric for metric in present if metric in LIKELIHOOD_TABLE]
@@ -296,6 +310,8 @@ def _context(report: Report) -> dict[str, Any]:
         "report": report,
         "headline": headline(table),
         "metrics": [(metric, METRICS[metric], MEANINGS[metric]) for metric in metrics],
+        "closer_metrics": [(metric, METRICS[metric], MEANINGS[metric]) for metric in CLOSER_LOOKS if metric in table],
+        "closer_rows": [_row(row, [each for each in CLOSER_LOOKS if each in table]) for _, row in table.iterrows()],
         "network_metrics": [(metric, METRICS[metric], MEANINGS[metric]) for metric in networks],
         "network_rows": [_row(row, networks) for _, row in table.iterrows()],
         "likelihood_metrics": [(metric, METRICS[metric], MEANINGS[metric]) for metric in likelihoods],

@@ -7,10 +7,13 @@ from typing import Any
 import pandas as pd
 
 from simulacra.metrics import METRICS
+from simulacra.metrics.corruptions import CORRUPTIONS
 from simulacra.report.leaderboard import MISSING, format_value, ranked_by
 
 VERDICT_ORDER = ("helps", "no effect", "hurts", "not applicable")
 CLEAR_GAP = 2.0
+AGAINST = {"floor": "Real images against other real images (the floor) score", "noise": "Pure noise scores"}
+"""How the rows are told that the best family is held against."""
 
 
 def headline(table: pd.DataFrame) -> list[str]:
@@ -20,7 +23,7 @@ def headline(table: pd.DataFrame) -> list[str]:
         return ["No family could be ranked; the leaderboard's notes say why."]
     best = families.iloc[0]
     sentences = [f"{best['row']} ranks first, with {METRICS[ranked_by(table)].title} {_scored(best)}."]
-    sentences += [_against(best, row) for _, row in table[table["role"] != "family"].iterrows() if _is_usable(row)]
+    sentences += [_against(best, row) for _, row in table[table["role"].isin(AGAINST)].iterrows() if _is_usable(row)]
     if len(families) > 1:
         sentences.append(_lead(best, families.iloc[1]))
     return sentences
@@ -34,6 +37,16 @@ def verdicts_in_short(verdicts: Sequence[Mapping[str, Any]]) -> str:
         parts += [f"{kind}: {', '.join(names)}"] if names else []
     answer = "; ".join(parts)
     return f"Do synthetic images help a classifier short of data (change in points)? {answer[:1].upper()}{answer[1:]}."
+
+
+def evaluator_sentences(record: Mapping[str, Any]) -> str:
+    """Return in sentences whether the ranking metric says more of real images, the worse they are made."""
+    title, n = METRICS[record["metric"]].title, record["n"]
+    found = f"{n:,} real images against {n:,} others, as they are (0) and made worse by degrees. "
+    flat = [CORRUPTIONS[name].title.lower() for name, rises in record["rises"].items() if not rises]
+    if not flat:
+        return f"{found}{title} says more at every step: it notices each of these faults, and how far it went."
+    return f"{found}{title} does not rise at every step of: {', '.join(flat)}. Differences of that size tell nothing."
 
 
 def likelihood_sentence(likelihood: Mapping[str, Any]) -> str:
@@ -147,8 +160,7 @@ def _is_usable(row: "pd.Series[Any]") -> bool:
 
 def _against(best: "pd.Series[Any]", reference: "pd.Series[Any]") -> str:
     """Return how the best family stands to a reference row, as a ratio where both are positive."""
-    what = {"floor": "Real images against other real images (the floor) score", "noise": "Pure noise scores"}
-    sentence = f"{what[reference['role']]} {_scored(reference)}"
+    sentence = f"{AGAINST[reference['role']]} {_scored(reference)}"
     ours, theirs = best[ranked_by(best)], reference[ranked_by(best)]
     if min(ours, theirs) <= 0:
         return f"{sentence}."

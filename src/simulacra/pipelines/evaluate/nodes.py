@@ -1,5 +1,6 @@
 """Train the extractor, measure floor and noise, and measure each family by the same judge."""
 
+import functools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from simulacra.pipelines.config import EvaluationConfig, GenerationConfig
 from simulacra.pipelines.generate.nodes import sample_seeds
 
 if TYPE_CHECKING:
+    from simulacra.metrics.cache import FeatureCache
     from simulacra.metrics.judge import Judge
 
 
@@ -43,16 +45,37 @@ def train_extractor(
 def evaluate_baselines(
     extractor: ImageClassifier,
     extractor_record: dict[str, Any],
+    train_set: ImageSet,
     validation_set: ImageSet,
     test_set: ImageSet,
     generation: GenerationConfig,
     evaluation: EvaluationConfig,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Return the records of the floor (real images against other real images) and of pure noise."""
-    judge = _judge(extractor, extractor_record, validation_set, test_set, generation, evaluation)
+    """Return the records of the floor (real images against other real ones), of training images and of pure noise.
+
+    Of a training split with fewer images than are compared there is no record.
+    """
+    judge = _judge(extractor, extractor_record, train_set, validation_set, test_set, generation, evaluation)
     seeds = sample_seeds(seed, generation.n_seeds)
-    return [judge.floor(seeds), judge.noise(seeds)]
+    copies = [judge.copies(seeds)] if len(train_set) >= judge.n else []
+    return [judge.floor(seeds), *copies, judge.noise(seeds)]
+
+
+@skippable
+def try_evaluator(
+    extractor: ImageClassifier,
+    extractor_record: dict[str, Any],
+    train_set: ImageSet,
+    validation_set: ImageSet,
+    test_set: ImageSet,
+    generation: GenerationConfig,
+    evaluation: EvaluationConfig,
+    seed: int,
+) -> dict[str, Any]:
+    """Return whether the ranking metric rises as real images are made worse."""
+    judge = _judge(extractor, extractor_record, train_set, validation_set, test_set, generation, evaluation)
+    return judge.responses(seed)
 
 
 @skippable
@@ -64,6 +87,7 @@ def evaluate(
     split_record: dict[str, Any],
     extractor: ImageClassifier,
     extractor_record: dict[str, Any],
+    train_set: ImageSet,
     validation_set: ImageSet,
     test_set: ImageSet,
     generation: GenerationConfig,
@@ -77,7 +101,7 @@ def evaluate(
     """
     sha256 = model.fingerprint()
     refuse_unjudgeable(model.name, sha256, "samples", generation_record, training_record, split_record)
-    judge = _judge(extractor, extractor_record, validation_set, test_set, generation, evaluation)
+    judge = _judge(extractor, extractor_record, train_set, validation_set, test_set, generation, evaluation)
     record = judge.family(model, samples, generation_record["seeds"], ema=training_record.get("ema"))
     return record | {"model_sha256": sha256}
 
@@ -121,6 +145,7 @@ def plot_prompts(prompt_fidelity: dict[str, Any], prompted_images: ImageSet) -> 
 def _judge(
     extractor: ImageClassifier,
     record: dict[str, Any],
+    train_set: ImageSet,
     validation_set: ImageSet,
     test_set: ImageSet,
     generation: GenerationConfig,
@@ -137,7 +162,7 @@ def _judge(
         name=record["name"],
         channels=extractor.in_channels,
         test_accuracy=record["test_accuracy"],
-        cache=FeatureCache(),
+        cache=_own_features(),
     )
     # Apple's devices cannot resize with antialiasing.
     device = "cuda" if resolve_device(evaluation.classifier.training.device).type == "cuda" else "cpu"
@@ -151,7 +176,16 @@ def _judge(
         n_generated=generation.n,
         neighbours=evaluation.neighbours,
         importance_samples=evaluation.importance_samples,
+        train=train_set,
     )
+
+
+@functools.cache
+def _own_features() -> "FeatureCache":
+    """Return the one cache of the dataset's classifier: every node asks for the same reference and training images."""
+    from simulacra.metrics.cache import FeatureCache
+
+    return FeatureCache()
 
 
 def _kept_features() -> Path | None:

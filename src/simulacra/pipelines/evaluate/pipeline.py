@@ -3,12 +3,23 @@
 from kedro.pipeline import Node, Pipeline
 
 from simulacra.models import Family
-from simulacra.pipelines.evaluate.nodes import evaluate, evaluate_baselines, plot_prompts, train_extractor, try_prompts
+from simulacra.pipelines.evaluate.nodes import (
+    evaluate,
+    evaluate_baselines,
+    plot_prompts,
+    train_extractor,
+    try_evaluator,
+    try_prompts,
+)
 from simulacra.pipelines.evaluate.texts import evaluate_text_baselines, evaluate_texts
+
+JUDGING = ["extractor", "extractor_record", "train_set", "validation_set", "test_set"]
+JUDGING += ["params:generation", "params:evaluation"]
+"""What it takes to judge images."""
 
 
 def create_dataset_pipeline() -> Pipeline:
-    """Return train_set → extractor → baselines."""
+    """Return train_set → extractor → baselines, and how the evaluator answers to images made worse."""
     splits = ["validation_set", "test_set"]
     return Pipeline(
         [
@@ -20,12 +31,9 @@ def create_dataset_pipeline() -> Pipeline:
                 tags="evaluate",
             ),
             Node(
-                evaluate_baselines,
-                ["extractor", "extractor_record", *splits, "params:generation", "params:evaluation", "params:seed"],
-                "baselines",
-                name="evaluate_baselines",
-                tags="evaluate",
+                evaluate_baselines, [*JUDGING, "params:seed"], "baselines", name="evaluate_baselines", tags="evaluate"
             ),
+            Node(try_evaluator, [*JUDGING, "params:seed"], "evaluator_record", name="try_evaluator", tags="evaluate"),
         ]
     )
 
@@ -33,8 +41,7 @@ def create_dataset_pipeline() -> Pipeline:
 def create_family_pipeline(family: Family) -> Pipeline:
     """Return samples, model, extractor → metrics; and how faithful a family is to prompts that takes any."""
     own = ["model", "samples", "generation_record", "training_record", "split_record"]
-    shared = ["extractor", "extractor_record", "validation_set", "test_set", "params:generation", "params:evaluation"]
-    judged = Node(evaluate, [*own, *shared], "metrics", name="evaluate", tags="evaluate")
+    judged = Node(evaluate, [*own, *JUDGING], "metrics", name="evaluate", tags="evaluate")
     if not family.prompts:
         return Pipeline([judged])
     inputs = ["model", "extractor", "extractor_record", "params:seed"]

@@ -86,6 +86,7 @@ def write_report(
     split_record: dict[str, Any],
     ingest_record: dict[str, Any],
     human_record: dict[str, Any] | None,
+    evaluator_record: dict[str, Any],
     experiment: dict[str, Any],
     *summaries: dict[str, Any],
 ) -> str:
@@ -120,8 +121,20 @@ def write_report(
             class_names=train_set.class_names,
             verdicts=[summary["verdict"] for summary in summaries],
             human=human_section(human_record, [summary["record"] for summary in summaries]) if human_record else None,
+            evaluator=_evaluator(evaluator_record),
         )
     )
+
+
+def _evaluator(record: dict[str, Any]) -> "Picture":
+    from simulacra.metrics import METRICS
+    from simulacra.plotting import png, response_figure
+    from simulacra.report.page import Picture
+    from simulacra.report.sentences import evaluator_sentences
+
+    title = METRICS[record["metric"]].title
+    picture = png(response_figure(record["curves"], title))
+    return Picture(f"{title} of real images made worse", evaluator_sentences(record), picture)
 
 
 def _latent_summary(

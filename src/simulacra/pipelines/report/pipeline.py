@@ -22,7 +22,7 @@ def create_family_pipeline(family: Family) -> Pipeline:
 def create_dataset_pipeline(families: Sequence[str]) -> Pipeline:
     """Return the families' summaries, and what people say where they were asked → leaderboard, report."""
     summaries = [f"{family}.summary" for family in families]
-    about = ["train_set", "split_record", "ingest_record", "human_record", "params:experiment"]
+    about = ["train_set", "split_record", "ingest_record", "human_record", "evaluator_record", "params:experiment"]
     ranked = ["baselines", "human_record", *summaries]
     return Pipeline(
         [

@@ -88,12 +88,15 @@ def whole_report(
     from simulacra.report.page import Report
 
     dataset = experiment["dataset"]
+    records = [*baselines, *(summary["record"] for summary in summaries)]
     return Report(
         dataset=dataset,
         kind=experiment["kind"],
         generated_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         leaderboard=leaderboard,
-        records=[*baselines, *(summary["record"] for summary in summaries)],
+        records=records,
+        # One that was made before there were any has none.
+        notes=list(dict.fromkeys(caution for record in records for caution in record.get("cautions", ()))),
         families=families,
         split=split_record,
         ingest=ingest_record,
