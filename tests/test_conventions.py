@@ -114,7 +114,15 @@ def test_free_inputs_of_the_stages_that_ask_people_are_the_expected_ones(registe
         f"mnist.{each}.{what}" for each in families for what in ("samples", "generation_record")
     }
     free = {name for name in results.inputs() if not name.startswith("params:")}
-    shared = ("human_key", "baselines", "evaluator_record", "train_set", "split_record", "ingest_record")
+    shared = (
+        "human_key",
+        "baselines",
+        "guest_records",
+        "evaluator_record",
+        "train_set",
+        "split_record",
+        "ingest_record",
+    )
     assert free == {f"mnist.{name}" for name in shared} | {f"mnist.{family}.summary" for family in families}
 
 

@@ -19,6 +19,7 @@ from simulacra.plotting import (
     film_frames,
     latent_scatter,
     metric_chart,
+    pareto_figure,
     picture_table,
     png,
     response_figure,
@@ -385,3 +386,23 @@ def test_responses_have_one_panel_a_harm_with_all_its_levels():
     assert noise.lines[0].get_ydata().tolist() == [1, 30, 900] and noise.get_yscale() == "log"
     # A logarithm of 0 would leave the first point out.
     assert blur.lines[0].get_xdata().tolist() == [0, 1] and blur.get_yscale() == "linear"
+
+
+def test_pareto_figure_draws_a_line_along_what_nothing_beats_in_both():
+    rows = {"gmm": (9.0, 1.0), "vae": (4.0, 10.0), "flow": (6.0, 20.0), "gan": (2.0, 50.0)}
+    records = [record("floor", "floor", 1.0), record("other", "family", 0.5, None, "bbb")]
+    records += [record(name, "family", fd) for name, (fd, _) in rows.items()]
+    for each in records:
+        if each["row"] in rows:
+            each["metrics"]["train_seconds"] = {"value": rows[each["row"]][1], "std": None}
+    figure = pareto_figure(leaderboard(records), "fd_classifier")
+    (axis,) = figure.axes
+    assert sorted(text.get_text() for text in axis.texts) == ["flow", "gan", "gmm", "vae"]
+    assert axis.lines[0].get_xdata().tolist() == [1, 10, 50] and axis.lines[0].get_ydata().tolist() == [9, 4, 2]
+    assert (axis.get_xscale(), axis.get_yscale()) == ("log", "log")
+    assert drawn(figure).std() > 0
+
+
+def test_pareto_figure_of_one_family_says_so():
+    few = leaderboard([record("floor", "floor", 1.0), record("vae", "family", 4.0)])
+    assert "fewer than two families" in texts(pareto_figure(few, "fd_classifier"))[0]

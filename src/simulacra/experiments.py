@@ -18,7 +18,10 @@ KINDS = ("image", "text")
 STAGES = ("ingest", "preprocess", "train", "generate", "evaluate", "augment", "explore", "edit", "report")
 ASKING_PEOPLE = ("human_study", "human_results")
 """Stages that wait for people to answer, and so are no part of a dataset's whole pipeline."""
-SECTIONS = ("split", "generation", "evaluation", "augmentation", "exploration", "editing", "language", *ASKING_PEOPLE)
+SECTIONS = (
+    *("split", "generation", "evaluation", "guests", "augmentation", "exploration", "editing", "language"),
+    *ASKING_PEOPLE,
+)
 """Top-level parameter blocks of which every dataset has its own copy."""
 SWITCHES = ("seed", "force")
 """Top-level parameters that are no blocks."""

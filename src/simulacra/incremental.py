@@ -246,10 +246,12 @@ def _outside(value: Any) -> str:
     from simulacra.data.sources import files_state, source_state
     from simulacra.editing.config import EditingConfig
     from simulacra.human.config import ResultsConfig
-    from simulacra.pipelines.config import EvaluationConfig, SourceConfig
+    from simulacra.pipelines.config import EvaluationConfig, GuestsConfig, SourceConfig
 
     if isinstance(value, EditingConfig | ResultsConfig):
         return "".join(map(files_state, value.files()))
+    if isinstance(value, GuestsConfig):
+        return "".join(files_state(place.expanduser()) for place in value.root.values())
     if isinstance(value, EvaluationConfig):
         # Of the other extractors it is known what their files hold.
         return files_state(Path(value.dinov2.source).expanduser()) if "dinov2" in value.extractors else ""

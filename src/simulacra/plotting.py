@@ -191,6 +191,54 @@ def metric_chart(leaderboard: "DataFrame", metric: str) -> "Figure":
     return figure
 
 
+def pareto_figure(leaderboard: "DataFrame", metric: str, cost: str = "train_seconds") -> "Figure":
+    """Draw what quality costs: one dot a comparable family, and a line along those that no other beats in both.
+
+    Args:
+        leaderboard: the table that `simulacra.report.leaderboard.leaderboard` returns.
+        metric: a key of `METRICS` of which less is better.
+        cost: another one.
+
+    Returns:
+        A figure with one axis, its scales logarithmic where all values are positive; a sentence where fewer than
+        two families have both numbers.
+    """
+    known = [key for key in (metric, cost) if key in leaderboard]
+    families = leaderboard[(leaderboard["role"] == "family") & leaderboard["comparable"]].dropna(subset=known)
+    if len(known) < 2 or len(families) < 2:
+        return _message(f"fewer than two families have {METRICS[metric].title} and {METRICS[cost].title}")
+    figure = _figure(CHART_WIDTH, 3.2)
+    axis = figure.add_subplot()
+    _quiet(axis, grid="both")
+    best = pareto_rows(families[[cost, metric]].to_numpy(np.float64))
+    front = families.iloc[best].sort_values(cost)
+    axis.step(front[cost], front[metric], where="post", color=ACCENT, linewidth=1.2, alpha=0.6)
+    for place, (_, row) in enumerate(families.iterrows()):
+        colour = ACCENT if place in best else MUTED
+        axis.plot(row[cost], row[metric], "o", color=colour, markersize=6)
+        axis.annotate(row["row"], (row[cost], row[metric]), (5, 4), textcoords="offset points", fontsize=8, color=INK)
+    for key, scale, label in ((cost, axis.set_xscale, axis.set_xlabel), (metric, axis.set_yscale, axis.set_ylabel)):
+        if families[key].min() > 0:
+            scale("log")
+        label(f"{METRICS[key].title}: {METRICS[key].unit}", fontsize=9, color=MUTED)
+    axis.margins(x=0.18, y=0.12)
+    return figure
+
+
+def pareto_rows(values: NDArray[np.float64]) -> list[int]:
+    """Return the rows of (n, k) than which no other is less in one column and no more in any.
+
+    Example:
+        >>> pareto_rows(np.array([[1.0, 9.0], [2.0, 3.0], [3.0, 4.0], [9.0, 1.0]]))
+        [0, 1, 3]
+    """
+    return [
+        place
+        for place, row in enumerate(values)
+        if not ((values <= row).all(axis=1) & (values < row).any(axis=1)).any()
+    ]
+
+
 def augmentation_figure(verdicts: list[dict[str, Any]]) -> "Figure":
     """Draw the forest plot of what synthetic images do to the classifier's accuracy.
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from pydantic import ValidationError
 
 from simulacra.augmentation import protocol
 from simulacra.augmentation.config import AugmentationConfig, ClassifierConfig
@@ -25,12 +26,14 @@ from simulacra.models.gmm import GaussianMixture, GMMConfig
 from simulacra.models.vae import VAE, VAEConfig
 from simulacra.nn.efficientnet import EfficientNetLite0
 from simulacra.pipelines.augment.nodes import train_on_real, try_augmentation
-from simulacra.pipelines.config import EvaluationConfig, FamilyConfig, GenerationConfig, SamplingConfig
+from simulacra.pipelines.config import EvaluationConfig, FamilyConfig, GenerationConfig, GuestsConfig, SamplingConfig
 from simulacra.pipelines.edit.nodes import FIGURES as EDITS
 from simulacra.pipelines.edit.nodes import about, command, draw_edits, edit, read_pictures
 from simulacra.pipelines.evaluate.nodes import (
     evaluate,
     evaluate_baselines,
+    find_neighbours,
+    judge_guests,
     plot_prompts,
     train_extractor,
     try_evaluator,
@@ -173,6 +176,35 @@ def test_the_evaluator_is_tried_on_real_images_made_worse(extractor: tuple[Any, 
     found = try_evaluator(*extractor, TRAIN, VALIDATION, TEST, GENERATION, EVALUATION, 0)
     assert found["metric"] == "fd_classifier"
     assert all(curve[-1][1] > curve[0][1] for curve in found["curves"].values())
+
+
+def test_images_of_another_program_stand_in_the_leaderboard_under_their_own_passport(
+    extractor: tuple[Any, dict[str, Any]], model: GaussianMixture, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "theirs.npz", model.sample(120, seed=9).images)
+    np.savez(tmp_path / "few.npz", model.sample(90, seed=9).images)
+    (tmp_path / "none").mkdir()
+    judged = (*extractor, TRAIN, VALIDATION, TEST, GENERATION, EVALUATION, 0)
+    assert judge_guests(GuestsConfig({}), *judged) == []
+    guests = GuestsConfig({"theirs": tmp_path / "theirs.npz", "few": tmp_path / "few.npz"})
+    theirs, few = judge_guests(guests, *judged)
+    floor, *others = evaluate_baselines(*judged)
+    table = make_image_leaderboard([floor, *others], [theirs, few], None).set_index("row")
+    assert table["comparable"].all() and set(table["rank"].dropna()) == {1, 2}
+    assert theirs["passport"]["origin"]["n"] == 120 and theirs["passport"]["origin"]["path"].endswith("theirs.npz")
+    assert not [each for each in theirs["cautions"] if "share images" in each]
+    assert "2 draws of few share images, since there are 90 in all" in few["cautions"][-1]
+    with pytest.raises(SimulacraError, match=r"guests.none: .* has no images"):
+        judge_guests(GuestsConfig({"none": tmp_path / "none"}), *judged)
+    np.savez(tmp_path / "less.npz", model.sample(59, seed=9).images)
+    with pytest.raises(SimulacraError, match=r"guests\.less has 59 images where 60 are compared"):
+        judge_guests(GuestsConfig({"less": tmp_path / "less.npz"}), *judged)
+
+
+@pytest.mark.parametrize("name", ["gmm", "floor", "Theirs", "a b", ""])
+def test_guests_have_names_of_their_own(name: str) -> None:
+    with pytest.raises(ValidationError, match="cannot name them"):
+        GuestsConfig({name: "somewhere"})
 
 
 def test_real_images_as_samples_score_like_the_floor(
@@ -430,7 +462,7 @@ def test_a_prompt_reaches_the_sampler_of_a_family_and_is_refused_by_one_that_has
         draw(model, GMM, SamplingConfig(prompt="a thick seven"))
 
 
-def test_a_denoised_draw_comes_with_its_film() -> None:
+def test_a_denoised_draw_comes_with_its_film(extractor: tuple[Any, dict[str, Any]]) -> None:
     model = Diffusion(DiffusionConfig(width=8, timesteps=100, sampler_steps=4))
     model.fit(TRAIN, training=TrainingConfig(steps=2, batch_size=32))
     config = FamilyConfig(family="diffusion", model=model.config.model_dump())
@@ -450,17 +482,22 @@ def test_a_denoised_draw_comes_with_its_film() -> None:
     training = {"model_sha256": model.fingerprint(), "train_seconds": 1.0, "parameters": 1, "config": {}}
     passport = {"extractors": {"x": {"name": "x"}}, "seeds": [0], "n_real": 1, "n_generated": 1, "compared": "both"}
     metrics = {"row": "diffusion", "role": "family", "model_sha256": model.fingerprint(), "passport_id": "a"}
-    metrics |= {"passport": passport, "metrics": {"fd_classifier": {"value": 1.0, "std": 0.1, "per_seed": None}}}
+    entry = {"value": 1.0, "std": 0.1, "per_seed": None}
+    metrics |= {"passport": passport, "metrics": {"fd_classifier": entry, "vendi": entry}}
     verdict = {"family": "diffusion", "verdict": "not applicable", "reason": "-", "difference": None, "interval": None}
     results = (TEST, History().frame(), training | {"command": "-"}, {"sample_ms": 1.0}, verdict, record)
-    summary = summarise_family(metrics, *results, film=film)
+    neighbours, beside = find_neighbours(TEST, {"model_sha256": model.fingerprint()}, *extractor, TRAIN)
+    summary = summarise_family(metrics, *results, film=film, neighbours=neighbours, neighbour_images=beside)
+    with pytest.raises(SimulacraError, match="neighbours of samples of diffusion are an older model's"):
+        summarise_family(metrics, *results, neighbours=neighbours | {"model_sha256": "other"}, neighbour_images=beside)
     experiment = {"dataset": "toy", "kind": "image", "options": " --params seed=3"}
     floor = metrics | {"row": "floor", "role": "floor"}
     table = leaderboard([floor, summary["record"]])
     curves = {"noise": [[0.0, 1.0], [8.0, 2.0]], "blur": [[0.0, 1.0], [0.5, 0.9]]}
     evaluator = {"metric": "fd_classifier", "n": 60, "curves": curves, "rises": {"noise": True, "blur": False}}
-    page = write_report(table, [floor], TRAIN, SPLIT.record(), {}, None, evaluator, experiment, summary)
+    page = write_report(table, [floor], [], TRAIN, SPLIT.record(), {}, None, evaluator, experiment, summary)
     assert "FD (classifier) does not rise at every step of: blur." in page
+    assert "diffusion: samples above the training images nearest to them" in page
     assert "From noise to image: diffusion" in page and "Drawn by guidance 2.0, sampler sde_dpm_solver" in page
     assert (
         "kedro run --pipeline generate --namespaces toy.diffusion --params seed=3,toy.diffusion.sampling.n=64" in page
@@ -573,9 +610,9 @@ def test_answers_become_a_record_a_figure_and_metrics_of_each_family(tmp_path: P
         {"record": floor | {"row": family, "role": "family", "model_sha256": model}}
         for family, model in (("gmm", "fit of gmm"), ("vae", "a later fit"))
     ]
-    table = make_image_leaderboard([floor], record, *rows).set_index("row")
+    table = make_image_leaderboard([floor], [], record, *rows).set_index("row")
     assert table.loc["gmm", "human_error_rate"] == 0 and np.isnan(table.loc["vae", "human_error_rate"])
-    assert "human_error_rate" not in make_image_leaderboard([floor], None, *rows)
+    assert "human_error_rate" not in make_image_leaderboard([floor], [], None, *rows)
 
 
 def test_answers_of_another_format_need_no_key(tmp_path: Path) -> None:

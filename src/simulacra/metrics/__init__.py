@@ -71,10 +71,8 @@ METRICS: dict[str, Metric] = {
     "coverage": Metric("Coverage", "share of real images", "higher", 3),
     "vendi": Metric("Vendi score", "effective different samples", "higher", 1),
     "sliced_wasserstein": Metric("Sliced Wasserstein", "feature distance", "lower", 2),
-    "memorised": Metric("Memorised", "share of samples nearer to training images than new ones are", "lower", 3),
-    "authenticity": Metric(
-        "Authentic", "share of samples no nearer to a training image than its neighbour", "higher", 3
-    ),
+    "memorised": Metric("Memorised", "share of samples", "lower", 3),
+    "authenticity": Metric("Authentic", "share of samples", "higher", 3),
     "intensity_distance": Metric("Intensities", "grey levels", "lower", 2),
     "spectral_distance": Metric("Spectrum", "dB", "lower", 2),
     **{key: metric for metrics in THROUGH.values() for key, metric in metrics.items()},

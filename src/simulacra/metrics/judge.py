@@ -1,6 +1,6 @@
 """The one evaluator: measures every set of samples by the same code against the same reference."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -212,6 +212,36 @@ class Judge:
             values.append(self.compare(self.reference, chosen) | drawn)
         described = likelihood and likelihood.describe(self.importance_samples)
         return self._record(model.name, "family", values, seeds, ema=ema, likelihood=described)
+
+    def guest(self, name: str, images: ImageSet, seeds: Sequence[int], *, origin: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the record of images that another program made, which stands in the ranking like a family's.
+
+        Args:
+            name: of the row.
+            images: theirs; where there are enough, no two seeds take the same one.
+            seeds: as many as a family's samples have.
+            origin: where they come from, for the passport.
+
+        Raises:
+            SimulacraError: where there are fewer than are compared.
+        """
+        if len(images) < self.n:
+            raise SimulacraError(
+                f"guests.{name} has {len(images)} images where {self.n} are compared: bring more, or lower generation.n"
+            )
+        apart = len(images) >= self.n * len(seeds)
+        order = np.random.default_rng(seeds[0]).permutation(len(images))
+        values = []
+        for place, seed in enumerate(seeds):
+            own = order[place * self.n :] if apart else np.random.default_rng(seed).permutation(len(images))
+            values.append(self.compare(self.reference, images.take(own[: self.n])))
+        record = self._record(name, "family", values, seeds, origin=dict(origin))
+        if not apart:
+            record["cautions"].append(
+                f"The {len(seeds)} draws of {name} share images, since there are {len(images):,} in all: its ± is too "
+                f"small. {self.n * len(seeds):,} would do."
+            )
+        return record
 
     def _likelihood(self, model: Any, likelihood: Likelihood, seed: int) -> dict[str, float]:
         """Return the test images' bits and nats under the key of what they are, and how well Bayes' rule classifies."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from simulacra.errors import SimulacraError
 
-ROW_FIELDS = frozenset({"versions", "ema", "likelihood", "compared"})
+ROW_FIELDS = frozenset({"versions", "ema", "likelihood", "compared", "origin"})
 """Passport fields that describe the row rather than the measurement, and so do not keep two rows apart."""
 
 EXTRACTOR_ROW_FIELDS = frozenset({"test_accuracy"})

@@ -1,5 +1,6 @@
 """Parameter blocks that only the stages know; Kedro checks them by the nodes' annotations before a run."""
 
+import re
 from typing import Any, Literal, Self
 
 from pydantic import (
@@ -15,16 +16,30 @@ from pydantic import (
 )
 
 from simulacra.augmentation.config import ClassifierConfig
-from simulacra.data.config import Source, TextSource
+from simulacra.data.config import Source, TextSource, UserPath
 from simulacra.errors import SimulacraError
 from simulacra.metrics import CLASSIFIER
 from simulacra.metrics.config import Dinov2Config, EfficientNetConfig, InceptionConfig
-from simulacra.models import family_class
+from simulacra.models import FAMILIES, family_class
 from simulacra.training.config import TrainingConfig
 
 
 class SourceConfig(RootModel[Source]):
     """The block `<dataset>.source` of images: one of the known sources, told apart by `type`."""
+
+
+class GuestsConfig(RootModel[dict[str, UserPath]]):
+    """The block `guests`: name and place of images that other programs made, to be judged like a family's."""
+
+    @model_validator(mode="after")
+    def _names_are_free(self) -> Self:
+        for name in self.root:
+            if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name) or name in {*FAMILIES, "floor", "train", "noise"}:
+                raise ValueError(
+                    f"{name!r} cannot name them: use lower-case letters, digits and underscores, begin with a letter, "
+                    "and take no name of a family or a reference"
+                )
+        return self
 
 
 class TextSourceConfig(RootModel[TextSource]):

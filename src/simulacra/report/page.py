@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from simulacra.metrics import CLOSER_LOOKS, LIKELIHOODS, METRICS, NATS, PRETRAINED, THROUGH
-from simulacra.plotting import augmentation_figure, metric_chart, png
+from simulacra.plotting import augmentation_figure, metric_chart, pareto_figure, png
 from simulacra.report.human import Human
 from simulacra.report.leaderboard import ARROWS, FRECHET, MISSING, flatten, format_value, note, ranked_by, row_title
 from simulacra.report.sentences import (
@@ -192,6 +192,7 @@ class Family:
         latent: its latent space; None for a family without codes.
         film: some of its samples on their way from noise; None for a family that does not denoise.
         drawing_command: the shell command that draws other samples.
+        neighbours: its samples beside the training images nearest to them; None for a family of texts.
         prompts: what it drew by prompt; None for one that takes none.
         editing: its edits; None for a family that does not denoise.
         passages: texts that it generated; none for a family of images.
@@ -206,6 +207,7 @@ class Family:
     latent: Latent | None = None
     film: Picture | None = None
     drawing_command: str = ""
+    neighbours: Picture | None = None
     prompts: Picture | None = None
     editing: Editing | None = None
     passages: Sequence[Passage] = ()
@@ -319,6 +321,7 @@ def _context(report: Report) -> dict[str, Any]:
         "arrows": ARROWS,
         "rows": [_row(row, metrics) for _, row in table.iterrows()],
         "chart": png(metric_chart(table, ranked_by(table))) if ranked else None,
+        "pareto": png(pareto_figure(table, ranked_by(table))) if ranked and "train_seconds" in table else None,
         "chart_title": METRICS[ranked_by(table)].title,
         "families": families,
         "latent_rows": _latent_rows([family.latent for family in families if family.latent]),

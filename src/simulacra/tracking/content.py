@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 SPEAKING = frozenset(
-    {"history", "metrics", "baselines", "verdict", "training_record", "generation_cost", "extractor_record"}
+    {
+        "history",
+        "metrics",
+        "baselines",
+        "guest_records",
+        "verdict",
+        "training_record",
+        "generation_cost",
+        "extractor_record",
+    }
     | {"exploration", "prompt_fidelity", "edits", "human_metrics", "human_record"}
 )
 """Datasets that have numbers for MLflow; of any other only the file is logged."""
@@ -73,7 +82,7 @@ def _record_content(name: str, data: Any) -> tuple[dict[str, float], dict[str, s
         return _metric_values(data), {"passport_id": data["passport_id"]}
     if name in {"exploration", "prompt_fidelity", "edits", "human_metrics"}:
         return _numbers(data["metrics"]), {}
-    if name == "baselines":
+    if name in {"baselines", "guest_records"}:
         rows = [_metric_values(record, f"{record['row']}/") for record in data]
         return {key: value for row in rows for key, value in row.items()}, {}
     if name == "verdict":

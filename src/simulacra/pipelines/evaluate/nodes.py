@@ -9,11 +9,12 @@ from simulacra.incremental import STATE, skippable
 from simulacra.metrics import CLASSIFIER
 from simulacra.pipelines.annotations import Figure, ImageClassifier, ImageModel, ImageSet
 from simulacra.pipelines.checks import refuse_unjudgeable
-from simulacra.pipelines.config import EvaluationConfig, GenerationConfig
+from simulacra.pipelines.config import EvaluationConfig, GenerationConfig, GuestsConfig
 from simulacra.pipelines.generate.nodes import sample_seeds
 
 if TYPE_CHECKING:
     from simulacra.metrics.cache import FeatureCache
+    from simulacra.metrics.features import NetworkExtractor
     from simulacra.metrics.judge import Judge
 
 
@@ -79,6 +80,32 @@ def try_evaluator(
 
 
 @skippable
+def judge_guests(
+    guests: GuestsConfig,
+    extractor: ImageClassifier,
+    extractor_record: dict[str, Any],
+    train_set: ImageSet,
+    validation_set: ImageSet,
+    test_set: ImageSet,
+    generation: GenerationConfig,
+    evaluation: EvaluationConfig,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Return the metrics records of images that other programs made; none where none are named."""
+    from simulacra.data.guests import read_guest
+
+    if not guests.root:
+        return []
+    judge = _judge(extractor, extractor_record, train_set, validation_set, test_set, generation, evaluation)
+    seeds = sample_seeds(seed, generation.n_seeds)
+    records = []
+    for name, place in guests.root.items():
+        images, origin = read_guest(name, place, test_set.shape)
+        records.append(judge.guest(name, images, seeds, origin=origin))
+    return records
+
+
+@skippable
 def evaluate(
     model: ImageModel,
     samples: ImageSet,
@@ -104,6 +131,23 @@ def evaluate(
     judge = _judge(extractor, extractor_record, train_set, validation_set, test_set, generation, evaluation)
     record = judge.family(model, samples, generation_record["seeds"], ema=training_record.get("ema"))
     return record | {"model_sha256": sha256}
+
+
+@skippable
+def find_neighbours(
+    samples: ImageSet,
+    generation_record: dict[str, Any],
+    extractor: ImageClassifier,
+    extractor_record: dict[str, Any],
+    train_set: ImageSet,
+) -> tuple[dict[str, Any], ImageSet]:
+    """Return a record of the training images nearest to samples, and the pixels of its picture."""
+    from simulacra.exploration.neighbours import beside_training
+    from simulacra.exploration.panels import pack
+
+    panel = beside_training(samples, train_set, _own_extractor(extractor, extractor_record))
+    pixels, panels = pack([panel], samples.shape)
+    return {"model_sha256": generation_record["model_sha256"], "panels": panels}, pixels
 
 
 @skippable
@@ -152,18 +196,12 @@ def _judge(
     evaluation: EvaluationConfig,
 ) -> "Judge":
     from simulacra.metrics.cache import FeatureCache
-    from simulacra.metrics.features import FeatureExtractor, NetworkExtractor
+    from simulacra.metrics.features import FeatureExtractor
     from simulacra.metrics.judge import Judge
     from simulacra.metrics.pretrained import load
     from simulacra.training.device import resolve_device
 
-    own = NetworkExtractor(
-        extractor.network,
-        name=record["name"],
-        channels=extractor.in_channels,
-        test_accuracy=record["test_accuracy"],
-        cache=_own_features(),
-    )
+    own = _own_extractor(extractor, record)
     # Apple's devices cannot resize with antialiasing.
     device = "cuda" if resolve_device(evaluation.classifier.training.device).type == "cuda" else "cpu"
     extractors: list[FeatureExtractor] = [own] if CLASSIFIER in evaluation.extractors else []
@@ -177,6 +215,19 @@ def _judge(
         neighbours=evaluation.neighbours,
         importance_samples=evaluation.importance_samples,
         train=train_set,
+    )
+
+
+def _own_extractor(extractor: ImageClassifier, record: dict[str, Any]) -> "NetworkExtractor":
+    """Return the dataset's classifier as an extractor of features."""
+    from simulacra.metrics.features import NetworkExtractor
+
+    return NetworkExtractor(
+        extractor.network,
+        name=record["name"],
+        channels=extractor.in_channels,
+        test_accuracy=record["test_accuracy"],
+        cache=_own_features(),
     )
 
 

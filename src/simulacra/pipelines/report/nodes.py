@@ -33,6 +33,8 @@ def summarise_family(
     prompted_images: ImageSet | None = None,
     edits: dict[str, Any] | None = None,
     edited_images: ImageSet | None = None,
+    neighbours: dict[str, Any] | None = None,
+    neighbour_images: ImageSet | None = None,
 ) -> dict[str, Any]:
     """Return all that the page shows of one family, fit for JSON: pictures are PNG as base64.
 
@@ -45,12 +47,14 @@ def summarise_family(
     from simulacra.plotting import png, sample_grid
 
     family, model = metrics["row"], training_record["model_sha256"]
+    refuse_stale(neighbours, model, f"the neighbours of samples of {family} are", "--pipeline evaluate")
     refuse_stale(exploration, model, f"the latent space of {family} is", "--pipeline explore")
     refuse_stale(prompt_fidelity, model, f"what {family} drew by prompt is", "--pipeline evaluate")
     refuse_stale(edits, model, f"the edits of {family} are", "--pipeline edit")
     return family_summary(metrics, history, training_record, generation_cost, drawing_record) | {
         "verdict": verdict,
         "samples": encoded(png(sample_grid(samples))),
+        "neighbours": _panel_summary(neighbours, neighbour_images) if neighbours and neighbour_images else None,
         "latent": _latent_summary(exploration, explored_images, latent_map),
         "asked": {key: drawing_record[key] for key in ("options", "class_names")},
         "film": None if film is None else _film_summary(drawing_record, film),
@@ -69,19 +73,25 @@ def make_leaderboard(baselines: list[dict[str, Any]], *summaries: dict[str, Any]
 
 @skippable
 def make_image_leaderboard(
-    baselines: list[dict[str, Any]], human_record: dict[str, Any] | None, *summaries: dict[str, Any]
+    baselines: list[dict[str, Any]],
+    guest_records: list[dict[str, Any]],
+    human_record: dict[str, Any] | None,
+    *summaries: dict[str, Any],
 ) -> DataFrame:
     """Return the leaderboard, with what people say of those families whose present model they judged."""
     from simulacra.report.human import judged
     from simulacra.report.leaderboard import leaderboard
 
-    return leaderboard([*baselines, *(judged(summary["record"], human_record) for summary in summaries)])
+    return leaderboard(
+        [*baselines, *guest_records, *(judged(summary["record"], human_record) for summary in summaries)]
+    )
 
 
 @skippable
 def write_report(
     leaderboard: DataFrame,
     baselines: list[dict[str, Any]],
+    guest_records: list[dict[str, Any]],
     train_set: ImageSet,
     split_record: dict[str, Any],
     ingest_record: dict[str, Any],
@@ -103,7 +113,8 @@ def write_report(
             samples=b64decode(summary["samples"]),
             latent=_latent(summary),
             film=_film(summary),
-            prompts=_prompted(summary),
+            neighbours=_picture(summary.get("neighbours")),
+            prompts=_picture(summary.get("prompts")),
             editing=_editing(summary),
         )
         for summary in summaries
@@ -111,7 +122,7 @@ def write_report(
     return render(
         whole_report(
             leaderboard,
-            baselines,
+            [*baselines, *guest_records],
             split_record,
             ingest_record,
             experiment,
@@ -195,21 +206,26 @@ def _prompts_summary(prompt_fidelity: dict[str, Any] | None, prompted_images: Im
     """Return what the page shows of what was drawn by prompt; None where no prompts were taken."""
     if prompt_fidelity is None or prompted_images is None or not prompt_fidelity["panels"]:
         return None
-    from simulacra.exploration.panels import unpack
-    from simulacra.plotting import picture_table, png
     from simulacra.report.sentences import prompt_sentences
 
-    (panel,) = unpack(prompt_fidelity["panels"], prompted_images)
-    caption = f"{panel.caption} {prompt_sentences(prompt_fidelity)}"
-    return {"title": panel.title, "caption": caption, "picture": encoded(png(picture_table([panel])))}
+    shown = _panel_summary(prompt_fidelity, prompted_images)
+    return shown | {"caption": f"{shown['caption']} {prompt_sentences(prompt_fidelity)}"}
 
 
-def _prompted(summary: dict[str, Any]) -> "Picture | None":
+def _panel_summary(record: dict[str, Any], pixels: ImageSet) -> dict[str, str]:
+    """Return what the page shows of one panel."""
+    from simulacra.exploration.panels import unpack
+    from simulacra.plotting import picture_table, png
+
+    (panel,) = unpack(record["panels"], pixels)
+    return {"title": panel.title, "caption": panel.caption, "picture": encoded(png(picture_table([panel])))}
+
+
+def _picture(shown: dict[str, str] | None) -> "Picture | None":
+    """Return a picture of a summary; one that was made before there were such pictures has none."""
     from simulacra.report.page import Picture
 
-    # A summary that was made before there were prompts has none.
-    shown = summary.get("prompts")
-    return shown and Picture(shown["title"], shown["caption"], b64decode(shown["picture"]))
+    return Picture(shown["title"], shown["caption"], b64decode(shown["picture"])) if shown else None
 
 
 def _latent(summary: dict[str, Any]) -> "Latent | None":

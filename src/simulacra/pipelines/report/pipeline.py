@@ -12,6 +12,7 @@ from simulacra.pipelines.report.texts import summarise_text_family, write_text_r
 def create_family_pipeline(family: Family) -> Pipeline:
     """Return all of a family's results → summary: latent space, film, edits and prompts where it has any."""
     results = ["metrics", "samples", "history", "training_record", "generation_cost", "verdict", "drawing_record"]
+    results += ["neighbours", "neighbour_images"]
     results += ["exploration", "explored_images", "latent_map"] if family.latent else []
     results += ["film", "edits", "edited_images"] if family.denoises else []
     results += ["prompt_fidelity", "prompted_images"] if family.prompts else []
@@ -23,13 +24,13 @@ def create_dataset_pipeline(families: Sequence[str]) -> Pipeline:
     """Return the families' summaries, and what people say where they were asked → leaderboard, report."""
     summaries = [f"{family}.summary" for family in families]
     about = ["train_set", "split_record", "ingest_record", "human_record", "evaluator_record", "params:experiment"]
-    ranked = ["baselines", "human_record", *summaries]
+    ranked = ["baselines", "guest_records", "human_record", *summaries]
     return Pipeline(
         [
             Node(make_image_leaderboard, ranked, "leaderboard", name="make_leaderboard", tags="report"),
             Node(
                 write_report,
-                ["leaderboard", "baselines", *about, *summaries],
+                ["leaderboard", "baselines", "guest_records", *about, *summaries],
                 "report",
                 name="write_report",
                 tags="report",
