@@ -4,8 +4,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,9 @@ from simulacra.data.image_set import ImageSet
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("conf", "src", "pyproject.toml", ".telemetry")
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run")
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -124,3 +128,17 @@ def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         GPT2LMHeadModel(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium, where there is one."""
+    api = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=[*FLAGS, "--disable-background-networking"]
+        )
+        yield chromium
+        chromium.close()

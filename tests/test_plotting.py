@@ -22,6 +22,7 @@ from simulacra.plotting import (
     pareto_figure,
     picture_table,
     png,
+    radar_figure,
     response_figure,
     sample_grid,
     training_curves,
@@ -406,3 +407,19 @@ def test_pareto_figure_draws_a_line_along_what_nothing_beats_in_both():
 def test_pareto_figure_of_one_family_says_so():
     few = leaderboard([record("floor", "floor", 1.0), record("vae", "family", 4.0)])
     assert "fewer than two families" in texts(pareto_figure(few, "fd_classifier"))[0]
+
+
+def test_radar_goes_from_the_worst_to_the_best_and_names_what_is_missing():
+    rows = {"gmm": (0.9, 0.1, 4.0, 1.0), "vae": (0.5, 0.6, None, 10.0), "gan": (0.7, 0.2, 2.0, 100.0)}
+    records = [record("floor", "floor", 1.0), *(record(name, "family", 2.0) for name in rows)]
+    for each in records[1:]:
+        keys = ("precision", "coverage", "bits_per_dim", "train_seconds")
+        entries = zip(keys, rows[each["row"]], strict=True)
+        each["metrics"] |= {key: {"value": value, "std": None} for key, value in entries if value is not None}
+    figure = radar_figure(leaderboard(records))
+    gmm, vae, gan = ({axis.get_title(): axis for axis in figure.axes}[name] for name in rows)
+    np.testing.assert_allclose(gmm.lines[0].get_ydata(), [1, 0, 0, 1, 0, 1])
+    np.testing.assert_allclose(vae.lines[0].get_ydata(), [0, 1, 0, 0.5, 0, 0])
+    np.testing.assert_allclose(gan.lines[0].get_ydata(), [0.5, 0.2, 1, 0, 0, 0.5])
+    assert "(likelihood)" in [label.get_text() for label in vae.get_xticklabels()]
+    assert drawn(figure).std() > 0

@@ -72,7 +72,7 @@ def test_the_run_prints_leaderboard_report_and_next_commands(whole_project: Path
 def test_leaderboard_has_floor_first_and_noise_last(whole_project: Path) -> None:
     table = pd.read_csv(whole_project / REPORTING / "leaderboard.csv")
     assert table["row"].iloc[0] == "floor" and table["row"].iloc[-1] == "noise"
-    assert set(table["row"]) == {"floor", *IMAGES, "noise"}
+    assert set(table["row"]) == {"floor", "train", *IMAGES, "noise"}
     floor, noise = table["fd_classifier"].iloc[0], table["fd_classifier"].iloc[-1]
     assert (table["fd_classifier"].iloc[1:-1] < noise).all() and noise > 5 * floor
     assert table["passport_id"].nunique() == 1
@@ -168,8 +168,9 @@ def test_one_family_alone_renews_itself_and_says_what_is_stale(
     assert "there is 1 run with families" in kedro(project, "compare", "--env", "test", code=1).stderr
     kedro(project, *TEST, "--pipeline", "report")
     assert (project / REPORTING / "leaderboard.csv").read_bytes() != before["08_reporting/mnist/leaderboard.csv"]
+    kedro(project, *TEST, "--namespaces", "mnist.gmm", "--params", "mnist.gmm.model.pca_dim=6")
     compared = kedro(project, "compare", "--env", "test").stdout
-    assert "mnist.gmm" in compared and "the same" in compared
+    assert "mnist.gmm" in compared and "model.pca_dim" in compared and "FD (classifier)" in compared
 
 
 def test_a_stage_alone(finished_project: Path, tmp_path: Path, kedro: Run) -> None:
@@ -394,7 +395,7 @@ def test_a_new_family_is_one_file_one_line_and_one_yaml(fresh_project: Path, ked
     kedro(fresh_project, *TEST, "--pipeline", "train_toy")
     kedro(fresh_project, *TEST)
     table = pd.read_csv(fresh_project / REPORTING / "leaderboard.csv")
-    assert set(table["row"]) == {"floor", "gmm", "toy", "vae", "noise"}
+    assert set(table["row"]) == {"floor", "train", "gmm", "toy", "vae", "noise"}
     assert tracked(fresh_project)["mnist.toy"][0].info.status == "FINISHED"
     verdict = json.loads((fresh_project / REPORTING / "toy/verdict.json").read_text())
     assert verdict["verdict"] == "not applicable" and "not class-conditional" in verdict["reason"]
@@ -428,7 +429,7 @@ def test_an_unlabelled_folder_of_pictures(fresh_project: Path, kedro: Run) -> No
     kedro(fresh_project, *TEST, "--namespaces", "image_folder", "--params", source)
     root = fresh_project / "data/test/08_reporting/image_folder"
     table = pd.read_csv(root / "leaderboard.csv")
-    assert set(table["row"]) == {"floor", *IMAGES, "noise"} and "is_classifier" not in table
+    assert set(table["row"]) == {"floor", "train", *IMAGES, "noise"} and "is_classifier" not in table
     assert json.loads((root / "vae/verdict.json").read_text())["verdict"] == "not applicable"
 
 

@@ -50,6 +50,16 @@ CLASS_COLOURS += ("#56b4e9", "#6a3d9a", "#8c5a2b", "#8a9a00", "#555555")
 CLASS_SHAPES = ("o", "^", "s", "D")
 MAP_TITLES = {"pca": "principal components", "tsne": "t-SNE"}
 LONGEST_LEGEND = 20
+COSTS = frozenset({"train_seconds", "sample_ms"})
+"""Metrics that differ by factors rather than by amounts."""
+SPOKES: dict[str, tuple[str, ...]] = {
+    "fidelity": ("precision",),
+    "diversity": ("coverage",),
+    "likelihood": ("bits_per_dim", "elbo_bits_per_dim", "bits_per_dim_binary", "elbo_bits_per_dim_binary"),
+    "training": ("train_seconds",),
+    "sampling": ("sample_ms",),
+}
+"""Spokes of the radar: title to the metrics of which the first that a family has counts."""
 TABLE_LETTERS = (10, 24)
 """Smallest and largest height of a table's letters, in pixels."""
 
@@ -223,6 +233,57 @@ def pareto_figure(leaderboard: "DataFrame", metric: str, cost: str = "train_seco
         label(f"{METRICS[key].title}: {METRICS[key].unit}", fontsize=9, color=MUTED)
     axis.margins(x=0.18, y=0.12)
     return figure
+
+
+def radar_figure(leaderboard: "DataFrame") -> "Figure":
+    """Draw one small radar a comparable family: fidelity, diversity, likelihood, and what training and sampling cost.
+
+    Each spoke goes from the worst of the families, in the middle, to the best, costs on a logarithmic scale; a family
+    without the number is in the middle, and the spoke's name is in brackets there.
+
+    Args:
+        leaderboard: the table that `simulacra.report.leaderboard.leaderboard` returns.
+    """
+    families = leaderboard[(leaderboard["role"] == "family") & leaderboard["comparable"]]
+    if len(families) < 2:
+        return _message("fewer than two families can be compared")
+    spokes = {title: _goodness(families, keys) for title, keys in SPOKES.items()}
+    angles = np.linspace(0, 2 * np.pi, len(spokes), endpoint=False)
+    across = min(len(families), PANELS_PER_ROW)
+    figure = _figure(2.2 * across, 2.2 * math.ceil(len(families) / across))
+    for place, name in enumerate(families["row"]):
+        axis = figure.add_subplot(math.ceil(len(families) / across), across, place + 1, projection="polar")
+        values = np.array([good[place] for good in spokes.values()])
+        length = np.where(np.isfinite(values), values, 0.0)
+        axis.fill(np.append(angles, 0), np.append(length, length[0]), color=ACCENT, alpha=0.25)
+        axis.plot(np.append(angles, 0), np.append(length, length[0]), color=ACCENT, linewidth=1.2)
+        axis.set_ylim(0, 1)
+        axis.set_yticks([])
+        labels = [title if math.isfinite(value) else f"({title})" for title, value in zip(spokes, values, strict=True)]
+        axis.set_xticks(angles, labels, fontsize=6.5, color=MUTED)
+        axis.grid(color=RULE, linewidth=0.6)
+        axis.spines["polar"].set_color(RULE)
+        axis.set_title(_short(name), fontsize=8.5, color=INK)
+    return figure
+
+
+def _goodness(families: "DataFrame", keys: Sequence[str]) -> NDArray[np.float64]:
+    """Return how good each family is by the first number that it has, from 0, the worst, to 1; NaN without any."""
+    values = np.full(len(families), np.nan)
+    for key in reversed([key for key in keys if key in families]):
+        given = families[key].to_numpy(np.float64)
+        values = np.where(np.isfinite(given), given, values)
+    if keys[0] in COSTS:
+        values = np.log(np.maximum(values, 1e-6))
+    if METRICS[keys[0]].better == "lower":
+        values = -values
+    if not np.isfinite(values).any():
+        return values
+    span = np.nanmax(values) - np.nanmin(values)
+    good: NDArray[np.float64] = (
+        (values - np.nanmin(values)) / span if span else np.where(np.isfinite(values), 1.0, np.nan)
+    )
+    return good
 
 
 def pareto_rows(values: NDArray[np.float64]) -> list[int]:

@@ -20,11 +20,11 @@ def test_a_copy_stands_first_above_its_training_image() -> None:
     samples[7] = train[31]
     panel = beside_training(ImageSet(samples), ImageSet(train), Pixels())
     assert panel.images.shape == (4, SHOWN, 1, 4, 4) and len(panel.footer) == SHOWN
-    np.testing.assert_array_equal(panel.images[:2, 0], np.stack([train[31], train[31]]))
+    np.testing.assert_array_equal(panel.images[2:, 0], np.stack([train[31], train[31]]))
     assert panel.footer[0] == "0.00" and float(panel.footer[1]) > 0.3
-    np.testing.assert_array_equal(panel.images[2], samples[:SHOWN])
+    np.testing.assert_array_equal(panel.images[0], samples[:SHOWN])
     distances = [np.linalg.norm(samples[0].astype(float) - each) for each in train]
-    np.testing.assert_array_equal(panel.images[3, 0], train[int(np.argmin(distances))])
+    np.testing.assert_array_equal(panel.images[1, 0], train[int(np.argmin(distances))])
 
 
 def test_the_number_is_in_units_of_the_training_image_s_own_neighbour() -> None:

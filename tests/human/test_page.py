@@ -5,8 +5,6 @@ import csv
 import io
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,6 @@ from simulacra.human.config import ExclusionConfig, StudyConfig
 from simulacra.human.page import png_uri, render_page
 from simulacra.human.study import REAL, Study, design
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run")
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
 TRUTH = {"gan": 0.5, "vae": 0.2, REAL: 0.7}
 """Share of images of each origin that the scripted rater takes for real."""
@@ -83,20 +79,6 @@ def test_same_seed_same_bytes_and_what_the_user_wrote_is_escaped() -> None:
 def test_the_page_asks_nothing_of_the_network() -> None:
     assert "default-src 'none'" in PAGE
     assert not re.search(r"""(src|href)\s*=\s*["']?(?!data:)[^"'{]*(https?:)?//|@import|url\(|fetch\(|XMLHttp""", PAGE)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Headless Chromium, where there is one."""
-    api = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium")
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=[*FLAGS, "--disable-background-networking"]
-        )
-        yield chromium
-        chromium.close()
 
 
 class Visit:

@@ -10,6 +10,7 @@ from torch import nn
 from simulacra.nn.batch_norm import BatchNorm
 
 SHARED = """
+import os
 import sys
 from pathlib import Path
 
@@ -34,8 +35,10 @@ def run(rank, world, folder):
     found = {"out": out.detach(), "x": mine.grad / world, "weight": norm.weight.grad, "bias": norm.bias.grad}
     torch.save(found | dict(norm.state_dict()), Path(folder) / f"{world}-{rank}.pt")
     if world > 1:
-        # Left to the end of the process, the group's threads may end it by an abort.
+        # Left to the end of the process, the group's threads may end it by an abort; so may others' at its very end.
+        distributed.barrier()
         distributed.destroy_process_group()
+        os._exit(0)
 
 if __name__ == "__main__":
     run(0, 1, sys.argv[1])

@@ -25,14 +25,14 @@ def beside_training(samples: ImageSet, train: ImageSet, extractor: FeatureExtrac
     # An image with a double has no distance of its own to measure by.
     pairs = zip(found.distances[rank], own, strict=True)
     ratios = [f"{distance / unit:.2f}" if unit else "double" for distance, unit in pairs]
-    rows = [part for picks in (rank, first) for part in (samples.images[picks], train.images[found.rows[picks]])]
+    rows = [part for picks in (first, rank) for part in (samples.images[picks], train.images[found.rows[picks]])]
     return Panel(
         "neighbours",
         "Samples above the training images nearest to them",
-        "On top the samples that come nearest to any training image, below them the first that were drawn. The numbers "
-        "say how far the nearest are from their training image, in units of how far that one is from its "
-        "own nearest neighbour: well below 1 is a copy.",
-        ("nearest samples", "training", "first samples", "training"),
+        "On top the first samples that were drawn, below them those nearest to any training image, each above "
+        "the training image nearest to it. Numbers: how far the latter are from it, in units of how far that one is "
+        "from its own nearest neighbour; well below 1 is a copy.",
+        ("first samples", "training", "nearest samples", "training"),
         ("",) * len(rank),
         np.stack(rows),
         rows_apart=(2,),

@@ -59,7 +59,7 @@ def without_classes(images: ImageSet, share: float, generator: Generator) -> Ima
 def repeated(images: ImageSet, share: float, generator: Generator) -> Images:
     """Replace a share of the images by copies of the others."""
     order = generator.permutation(len(images))
-    cut = round(share * len(images))
+    cut = min(round(share * len(images)), len(images) - 1)
     lost = np.zeros(len(images), np.bool_)
     lost[order[:cut]] = True
     return _replaced(images, lost, order[cut:], generator)

@@ -1,5 +1,6 @@
 """The HTML report: one self-contained page that opens offline and asks nothing of the network."""
 
+import hashlib
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from simulacra.metrics import CLOSER_LOOKS, LIKELIHOODS, METRICS, NATS, PRETRAINED, THROUGH
-from simulacra.plotting import augmentation_figure, metric_chart, pareto_figure, png
+from simulacra.plotting import augmentation_figure, metric_chart, pareto_figure, png, radar_figure
 from simulacra.report.human import Human
 from simulacra.report.leaderboard import ARROWS, FRECHET, MISSING, flatten, format_value, note, ranked_by, row_title
 from simulacra.report.sentences import (
@@ -273,7 +274,10 @@ class Cell(NamedTuple):
 
 
 def render(report: Report) -> str:
-    """Return the report as one HTML file: images as data addresses, style inline, no script."""
+    """Return the report as one HTML file: images as data addresses, style inline, one script that sorts tables.
+
+    No other script would run, since the page names the hash of this one.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -284,7 +288,10 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"data_uri": data_uri, "css_width": css_width, "text": text, "flatten": flatten}
-    return environment.get_template("report.html.jinja").render(_context(report))
+    script = Path(__file__).with_name("templates").joinpath("sort.js").read_text(encoding="utf-8")
+    digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    content = _context(report) | {"script": script, "script_hash": f"sha256-{digest}"}
+    return environment.get_template("report.html.jinja").render(content)
 
 
 def data_uri(image: bytes) -> str:
@@ -321,6 +328,7 @@ def _context(report: Report) -> dict[str, Any]:
         "arrows": ARROWS,
         "rows": [_row(row, metrics) for _, row in table.iterrows()],
         "chart": png(metric_chart(table, ranked_by(table))) if ranked else None,
+        "radar": png(radar_figure(table)) if ranked and "precision" in table else None,
         "pareto": png(pareto_figure(table, ranked_by(table))) if ranked and "train_seconds" in table else None,
         "chart_title": METRICS[ranked_by(table)].title,
         "families": families,
