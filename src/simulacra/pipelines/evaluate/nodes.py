@@ -160,19 +160,18 @@ def try_prompts(
     """
     from simulacra.exploration import prompts
     from simulacra.exploration.panels import pack
-    from simulacra.metrics.features import NetworkExtractor
 
     about = {"model_sha256": model.fingerprint(), "seed": seed}
     if model.captions is None:
         reason = "its captions are switched off" if model.conditional else "it was fitted without classes"
         pixels, panels = pack([], model.shape)
         return about | {"omitted": f"{model.name} takes no prompts: {reason}", "metrics": {}, "panels": panels}, pixels
-    judge = NetworkExtractor(extractor.network, name=extractor_record["name"], channels=extractor.in_channels)
+    judge = _own_extractor(extractor, extractor_record)
     found = prompts.try_prompts(
         model, model.captions, lambda images: judge.probabilities(images).argmax(axis=1), seed=seed
     )
     pixels, panels = pack([found.panel], model.shape)
-    about |= {"extractor": dict(judge.describe()) | {"test_accuracy": extractor_record["test_accuracy"]}}
+    about |= {"extractor": dict(judge.describe())}
     about |= {"omitted": None, "metrics": found.metrics, "fidelity": found.fidelity, "panels": panels}
     return about, pixels
 
