@@ -58,6 +58,7 @@ AUGMENTATION = AugmentationConfig(images_per_class=5, synthetic_per_class=10, cl
 GMM = FamilyConfig(family="gmm", model={"pca_dim": 4, "components": [1]})
 SPLIT = stratified_split(fabricate_images(n=300, size=10, channels=1, n_classes=3, seed=0), SplitConfig())
 TRAIN, VALIDATION, TEST = SPLIT.train, SPLIT.validation, SPLIT.test
+JUDGED = (TRAIN, VALIDATION, TEST, GENERATION, EVALUATION)
 
 
 def trained(model: GaussianMixture) -> dict[str, Any]:
@@ -124,21 +125,9 @@ def test_a_generator_of_the_whole_training_split_is_not_refitted(
 def test_floor_and_noise_share_the_families_passport(
     extractor: tuple[Any, dict[str, Any]], model: GaussianMixture
 ) -> None:
-    floor, copies, noise = evaluate_baselines(*extractor, TRAIN, VALIDATION, TEST, GENERATION, EVALUATION, 0)
+    floor, copies, noise = evaluate_baselines(*extractor, *JUDGED, 0)
     samples, record, cost = generate(model, GENERATION, 0)
-    family = evaluate(
-        model,
-        samples,
-        record,
-        trained(model),
-        SPLIT.record(),
-        *extractor,
-        TRAIN,
-        VALIDATION,
-        TEST,
-        GENERATION,
-        EVALUATION,
-    )
+    family = evaluate(model, samples, record, trained(model), SPLIT.record(), *extractor, *JUDGED)
     assert floor["passport_id"] == copies["passport_id"] == noise["passport_id"] == family["passport_id"]
     assert copies["metrics"]["authenticity"]["value"] == 0 < family["metrics"]["authenticity"]["value"]
     (caution,) = floor["cautions"]
@@ -173,7 +162,7 @@ def test_another_extractor_measures_beside_the_classifier_and_its_features_are_k
 
 
 def test_the_evaluator_is_tried_on_real_images_made_worse(extractor: tuple[Any, dict[str, Any]]) -> None:
-    found = try_evaluator(*extractor, TRAIN, VALIDATION, TEST, GENERATION, EVALUATION, 0)
+    found = try_evaluator(*extractor, *JUDGED, 0)
     assert found["metric"] == "fd_classifier"
     assert all(curve[-1][1] > curve[0][1] for curve in found["curves"].values())
 
@@ -184,7 +173,7 @@ def test_images_of_another_program_stand_in_the_leaderboard_under_their_own_pass
     np.savez(tmp_path / "theirs.npz", model.sample(120, seed=9).images)
     np.savez(tmp_path / "few.npz", model.sample(90, seed=9).images)
     (tmp_path / "none").mkdir()
-    judged = (*extractor, TRAIN, VALIDATION, TEST, GENERATION, EVALUATION, 0)
+    judged = (*extractor, *JUDGED, 0)
     assert judge_guests(GuestsConfig({}), *judged) == []
     guests = GuestsConfig({"theirs": tmp_path / "theirs.npz", "few": tmp_path / "few.npz"})
     theirs, few = judge_guests(guests, *judged)
@@ -213,19 +202,7 @@ def test_real_images_as_samples_score_like_the_floor(
     """The test split itself, handed in as samples, has distance zero and full precision and recall."""
     samples = ImageSet(np.concatenate([TEST.images, TEST.images]), np.concatenate([TEST.labels] * 2), TEST.class_names)
     record = {"n": 60, "seeds": [0, 1], "model_sha256": model.fingerprint()}
-    family = evaluate(
-        model,
-        samples,
-        record,
-        trained(model),
-        SPLIT.record(),
-        *extractor,
-        TRAIN,
-        VALIDATION,
-        TEST,
-        GENERATION,
-        EVALUATION,
-    )
+    family = evaluate(model, samples, record, trained(model), SPLIT.record(), *extractor, *JUDGED)
     assert family["metrics"]["fd_classifier"]["value"] == pytest.approx(0, abs=1e-6)
     assert all(family["metrics"][key]["value"] == 1 for key in ("precision", "recall", "coverage"))
 
@@ -262,9 +239,7 @@ def test_bits_of_binary_pixels_have_a_key_of_their_own(extractor: tuple[Any, dic
     model.fit(TRAIN, training=TrainingConfig(steps=1))
     samples, record, _ = generate(model, GENERATION, 0)
     trained_on = {"train_sha256": TRAIN.fingerprint(), "model_sha256": model.fingerprint()}
-    family = evaluate(
-        model, samples, record, trained_on, SPLIT.record(), *extractor, TRAIN, VALIDATION, TEST, GENERATION, EVALUATION
-    )
+    family = evaluate(model, samples, record, trained_on, SPLIT.record(), *extractor, *JUDGED)
     assert {key for key in family["metrics"] if "bits" in key} == {"elbo_bits_per_dim_binary"}
 
 
@@ -289,7 +264,7 @@ def test_a_stale_model_and_stale_samples_are_refused(
     extractor: tuple[Any, dict[str, Any]], model: GaussianMixture
 ) -> None:
     samples, record, _ = generate(model, GENERATION, 0)
-    rest = (*extractor, TRAIN, VALIDATION, TEST, GENERATION, EVALUATION)
+    rest = (*extractor, *JUDGED)
     other = trained(model) | {"train_sha256": TEST.fingerprint()}
     with pytest.raises(SimulacraError, match="gmm was fitted to another split"):
         evaluate(model, samples, record, other, SPLIT.record(), *rest)
@@ -300,26 +275,14 @@ def test_a_stale_model_and_stale_samples_are_refused(
 def test_too_few_samples_a_seed_are_refused(extractor: tuple[Any, dict[str, Any]], model: GaussianMixture) -> None:
     samples, record, _ = generate(model, GenerationConfig(n=25, n_seeds=2), 0)
     with pytest.raises(SimulacraError, match="25 samples a seed where 60 are compared"):
-        evaluate(
-            model,
-            samples,
-            record,
-            trained(model),
-            SPLIT.record(),
-            *extractor,
-            TRAIN,
-            VALIDATION,
-            TEST,
-            GENERATION,
-            EVALUATION,
-        )
+        evaluate(model, samples, record, trained(model), SPLIT.record(), *extractor, *JUDGED)
 
 
 def test_what_does_not_belong_to_one_model_is_not_put_together(
     extractor: tuple[Any, dict[str, Any]], model: GaussianMixture
 ) -> None:
     samples, record, cost = generate(model, GENERATION, 0)
-    judged = (*extractor, TRAIN, VALIDATION, TEST, GENERATION, EVALUATION)
+    judged = (*extractor, *JUDGED)
     older = trained(model) | {"model_sha256": "of another fit"}
     with pytest.raises(SimulacraError, match="did not come to its end; run `kedro run --pipeline train`"):
         evaluate(model, samples, record, older, SPLIT.record(), *judged)
@@ -436,7 +399,7 @@ def test_the_summary_tells_the_parameters_of_the_fit(tmp_path: Path, extractor: 
     experiment = {"dataset": "mnist", "options": ""}
     model, history, record = fit(TRAIN, VALIDATION, tmp_path, GMM, 0, experiment)
     samples, generation, cost = generate(model, GENERATION, 0)
-    judged = (*extractor, TRAIN, VALIDATION, TEST, GENERATION, EVALUATION)
+    judged = (*extractor, *JUDGED)
     metrics = evaluate(model, samples, generation, record, SPLIT.record(), *judged)
     drawing = {"model_sha256": model.fingerprint(), "options": {}, "class_names": []}
     summary = summarise_family(metrics, samples, history, record, cost, {}, drawing)
