@@ -42,6 +42,7 @@ from simulacra.training.optimizers import optimizers_of
 
 VOCABULARY, CONTEXT, BATCH, WIDTH, LAYERS, HEADS = 66, 64, 12, 128, 4, 4
 STEPS, WARMUP, RATE = 2000, 100, 0.005
+DRAWN = 20
 GPT2_LIKE = {"positions": "learned", "mlp": "gelu", "norm": "layer", "qk_norm": False, "bias": True}
 
 Work = Callable[[], object]
@@ -240,12 +241,16 @@ def train_plain(train: Tensor, seed: int) -> Plain:
 
 
 @torch.no_grad()
-def held_out(net: nn.Module, ids: Tensor) -> float:
-    """Return the mean cross-entropy of all windows that do not overlap, in nats a token."""
+def held_out(net: nn.Module, ids: Tensor) -> tuple[float, float]:
+    """Return the mean cross-entropy of all windows that do not overlap, in nats a token, and that of few windows.
+
+    The second number is the standard deviation of the mean of so many windows as nanoGPT's recipe draws for it.
+    """
     count = (len(ids) - 1) // CONTEXT
     x, y = (ids[shift : shift + count * CONTEXT].view(count, CONTEXT) for shift in (0, 1))
     logits = torch.cat([net.eval()(part) for part in x.split(128)])
-    return float(F.cross_entropy(logits.flatten(0, 1), y.flatten()))
+    each = F.cross_entropy(logits.mT, y, reduction="none").mean(1)
+    return float(each.mean()), float(each.std() / math.sqrt(DRAWN * BATCH))
 
 
 def losses(path: Path, *, seeds: int) -> None:
@@ -257,7 +262,7 @@ def losses(path: Path, *, seeds: int) -> None:
     own = TrainingConfig(**common, optimizer="muon", learning_rate=RATE, warmup_steps=50)  # type: ignore[arg-type]
     like_gpt2 = sizes | GPT2_LIKE | {"bias": False}
     found: dict[str, list[tuple[float, float]]] = {}
-    print("| losses | seed | parameters | seconds | loss |\n|---|---|---|---|---|")
+    print("| losses | seed | parameters | seconds | loss | ± of 20 batches |\n|---|---|---|---|---|---|")
     for seed in range(seeds):
         for name, layout, training in (
             ("plain, nanoGPT's recipe", None, None),
@@ -273,12 +278,12 @@ def losses(path: Path, *, seeds: int) -> None:
                 model.remember(train)
                 net = train_plain(_ids(model, train), seed)
             seconds = time.perf_counter() - began
-            loss, size = held_out(net, _ids(model, last)), sum(p.numel() for p in net.parameters())
+            (loss, spread), size = held_out(net, _ids(model, last)), sum(p.numel() for p in net.parameters())
             found.setdefault(name, []).append((seconds, loss))
-            print(f"| {name} | {seed} | {size:,} | {seconds:.0f} | {loss:.3f} |", flush=True)
+            print(f"| {name} | {seed} | {size:,} | {seconds:.0f} | {loss:.3f} | {spread:.3f} |", flush=True)
     for name, rows in found.items():
         means = [statistics.mean(column) for column in zip(*rows, strict=True)]
-        print(f"| {name} | mean | | {means[0]:.0f} | {means[1]:.3f} |", flush=True)
+        print(f"| {name} | mean | | {means[0]:.0f} | {means[1]:.3f} | |", flush=True)
 
 
 def _ids(model: GPT, texts: TextSet) -> Tensor:

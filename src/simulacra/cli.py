@@ -128,6 +128,28 @@ def with_what_is_missing(selected: "Pipeline", catalog: "DataCatalog", options: 
     return completed
 
 
+def warn_of_what_is_outdated(selected: "Pipeline", catalog: "DataCatalog", options: dict[str, Any]) -> None:
+    """Say which of the nodes that are not asked for would make something else today of what the others read.
+
+    What they left behind is used all the same; a source or a setting that was changed since would else go unnoticed.
+    """
+    from kedro.framework.project import pipelines
+
+    datasets = sorted({name.split(".")[0] for name in options["namespaces"]})
+    if catalog.load("params:force"):
+        return
+    whole: Pipeline = reduce(add, (pipelines[dataset] for dataset in datasets), selected)
+    needed = selected.inputs() & whole.all_outputs()
+    stale = make_plan(whole.to_outputs(*needed), catalog).stale if needed else []
+    if stale:
+        logger.warning(
+            "what %s made is used as it is, though settings, source or code are others now; "
+            "kedro run --namespaces %s makes it anew",
+            ", ".join(stale),
+            ",".join(datasets),
+        )
+
+
 def _children(dataset: str, families: tuple[str, ...]) -> list[str]:
     return [f"{dataset}.{family}" for family in families]
 
@@ -242,6 +264,7 @@ def leave_out_what_is_done(options: dict[str, Any]) -> bool:
     about = {"env": options["env"], "conf_source": options["conf_source"], "runtime_params": options["params"]}
     catalog: Any = KedroSession.create(save_on_close=False, **about).load_context().catalog
     selected = with_what_is_missing(selected, catalog, options)
+    warn_of_what_is_outdated(selected, catalog, options)
     plan = make_plan(selected, catalog)
     for hooks in HOOKS:
         if isinstance(hooks, TrackingHooks | ProjectHooks):

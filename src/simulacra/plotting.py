@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from simulacra.data.image_set import ImageSet
 from simulacra.exploration.panels import Panel
-from simulacra.metrics import METRICS
+from simulacra.metrics import COSTS, METRICS
 from simulacra.metrics.corruptions import CORRUPTIONS
 from simulacra.report.leaderboard import ROW_TITLES, format_value
 
@@ -50,8 +50,6 @@ CLASS_COLOURS += ("#56b4e9", "#6a3d9a", "#8c5a2b", "#8a9a00", "#555555")
 CLASS_SHAPES = ("o", "^", "s", "D")
 MAP_TITLES = {"pca": "principal components", "tsne": "t-SNE"}
 LONGEST_LEGEND = 20
-COSTS = frozenset({"train_seconds", "sample_ms"})
-"""Metrics that differ by factors rather than by amounts."""
 SPOKES: dict[str, tuple[str, ...]] = {
     "fidelity": ("precision",),
     "diversity": ("coverage",),
@@ -273,7 +271,7 @@ def _goodness(families: "DataFrame", keys: Sequence[str]) -> NDArray[np.float64]
     for key in reversed([key for key in keys if key in families]):
         given = families[key].to_numpy(np.float64)
         values = np.where(np.isfinite(given), given, values)
-    if keys[0] in COSTS:
+    if keys[0] in COSTS:  # they differ by factors rather than by amounts
         values = np.log(np.maximum(values, 1e-6))
     if METRICS[keys[0]].better == "lower":
         values = -values

@@ -103,6 +103,15 @@ def test_another_drawing_leaves_what_is_judged_alone(project: Path, kedro: Run) 
     assert ran(done) == anew | {"mnist.make_leaderboard", "mnist.write_report"}
 
 
+def test_what_is_read_though_settings_or_source_changed_is_said(project: Path, kedro: Run) -> None:
+    told = "is used as it is, though settings, source or code are others now; kedro run --namespaces mnist makes"
+    done = kedro(project, *TEST, "--pipeline", "generate", "--params", "vae.model.beta=3")
+    assert f"what mnist.vae.fit made {told}" in " ".join(done.stderr.split())
+    done = kedro(project, *TEST, "--namespaces", "mnist.gmm", "--params", "mnist.source.n=301")
+    assert "what mnist.ingest, mnist.split, mnist." in " ".join(done.stderr.split())
+    assert "is used as it is" not in kedro(project, *TEST, "--namespaces", "mnist.gmm").stderr
+
+
 def test_deleted_and_damaged_results_are_made_again_and_nothing_else(project: Path, kedro: Run) -> None:
     before = files(project)
     (project / DATA / "05_model_input/mnist/validation.safetensors").unlink()

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from simulacra.data.fabricate import fabricate_images
+from simulacra.data.image_set import ImageSet
 from simulacra.metrics import METRICS
 from simulacra.metrics.cache import FeatureCache
 from simulacra.metrics.corruptions import CORRUPTIONS
@@ -38,7 +39,7 @@ def judge(*extractors: NetworkExtractor) -> Judge:
     return Judge(extractors, VALIDATION, TEST, n_generated=60, neighbours=3, train=TRAIN)
 
 
-CLOSER = ("vendi", "sliced_wasserstein", "authenticity")
+CLOSER = ("vendi", "fd_infinity", "sliced_wasserstein", "authenticity")
 SHARES = ("precision", "recall", "density", "coverage")
 
 
@@ -94,6 +95,31 @@ def test_copies_are_told_from_new_images() -> None:
     # A few images have a double among six pixels, which is no farther from them than their copy.
     assert copies["metrics"]["memorised"]["value"] == 1 and copies["metrics"]["authenticity"]["value"] < 0.1
     assert floor["metrics"]["memorised"]["value"] < 0.1 and floor["metrics"]["authenticity"]["value"] > 0.2
+
+
+class CountsClasses:
+    """Stands where a trained classifier would: how many classes the generated images are of, and what it was given."""
+
+    def __init__(self) -> None:
+        self.seeds: list[int] = []
+
+    def __call__(self, generated: ImageSet, real: ImageSet, seed: int) -> float:
+        assert generated.labels is not None and real.labels is not None
+        self.seeds.append(seed)
+        return len(np.unique(generated.labels)) / real.n_classes
+
+    def describe(self) -> dict[str, int]:
+        return {"steps": 7}
+
+
+def test_labelled_images_have_an_accuracy_score_and_noise_has_none() -> None:
+    counted = CountsClasses()
+    whole = Judge([extractor(CLASSES)], VALIDATION, TEST, n_generated=60, neighbours=3, train=TRAIN, score=counted)
+    copies, noise = whole.copies([5, 6]), whole.noise([5, 6])
+    assert copies["metrics"]["accuracy_score"]["per_seed"] == [1, 1] and counted.seeds == [5, 6]
+    assert "accuracy_score" not in noise["metrics"]
+    assert copies["passport"]["accuracy_score"] == {"steps": 7}
+    assert copies["passport_id"] == noise["passport_id"] != judge(extractor(CLASSES)).noise([5, 6])["passport_id"]
 
 
 def test_too_few_images_for_a_gaussian_are_said() -> None:

@@ -14,8 +14,10 @@ class Metric(NamedTuple):
 
 LIKELIHOODS = ("bits_per_dim", "elbo_bits_per_dim", "bits_per_dim_binary", "elbo_bits_per_dim_binary")
 """Of these metrics a family has one at most: exact or a bound, of 256 grey levels or of binarised pixels."""
+COSTS = ("train_seconds", "sample_ms", "parameters", "peak_memory_mib", "energy_wh")
+"""What a family takes; of the machine as much as of the family, but for the parameters."""
 CLOSER_LOOKS = (
-    *("memorised", "authenticity", "vendi", "sliced_wasserstein"),
+    *("memorised", "authenticity", "vendi", "fd_infinity", "sliced_wasserstein"),
     *("intensity_distance", "spectral_distance"),
 )
 """Metrics that look for one fault each: copies, sameness, what two moments hide, and what a network may not see."""
@@ -70,6 +72,7 @@ METRICS: dict[str, Metric] = {
     "density": Metric("Density", "1 = as dense as real", "higher", 3),
     "coverage": Metric("Coverage", "share of real images", "higher", 3),
     "vendi": Metric("Vendi score", "effective different samples", "higher", 1),
+    "fd_infinity": Metric("FD∞ (classifier)", "squared feature distance", "lower", 2),
     "sliced_wasserstein": Metric("Sliced Wasserstein", "feature distance", "lower", 2),
     "memorised": Metric("Memorised", "share of samples", "lower", 3),
     "authenticity": Metric("Authentic", "share of samples", "higher", 3),
@@ -91,10 +94,13 @@ METRICS: dict[str, Metric] = {
     "repetition_4": Metric("Repetition", "share of runs of 4 words said before", "lower", 3),
     "copied_8": Metric("Copied", "share of runs of 8 words in the training set", "lower", 3),
     "class_accuracy": Metric("Class asked for", "share of samples", "higher", 3),
+    "accuracy_score": Metric("Accuracy score", "share of test images", "higher", 3),
     "bayes_accuracy": Metric("Bayes accuracy", "share of test images", "higher", 3),
     "human_error_rate": Metric("Taken for real", "share of samples, by people", "higher", 3),
     "human_strength": Metric("Preferred by people", "log-odds against the average family", "higher", 2),
     "train_seconds": Metric("Training", "seconds", "lower", 1),
     "sample_ms": Metric("Sampling", "ms per sample", "lower", 2),
     "parameters": Metric("Parameters", "count", "lower", 0),
+    "peak_memory_mib": Metric("Peak memory", "MiB", "lower", 0),
+    "energy_wh": Metric("Energy", "watt-hours", "lower", 2),
 }

@@ -11,6 +11,9 @@ from simulacra.metrics.features import LARGEST_FEATURE, Array, blocks, check_fea
 
 FloatArray = NDArray[np.float64]
 
+SMALLEST = 0.2
+"""Of all rows, the share that the smallest subset has where the distance of infinitely many is looked for."""
+
 
 @dataclass(frozen=True, eq=False)
 class Moments:
@@ -93,7 +96,7 @@ def frechet_distance_from_moments(first: Moments, second: Moments) -> float:
 
 
 def frechet_distance_at_infinity(
-    real: ArrayLike, generated: ArrayLike, *, n_points: int = 15, smallest: float = 0.2, seed: int = 0
+    real: ArrayLike, generated: ArrayLike, *, n_points: int = 15, smallest: float = SMALLEST, seed: int = 0
 ) -> float:
     """Return the Fréchet distance that infinitely many rows would have, extrapolated.
 
@@ -117,11 +120,11 @@ def frechet_distance_at_infinity(
     real, generated = check_feature_pair(real, generated)
     n, d = min(len(real), len(generated)), real.shape[1]
     sizes = np.linspace(smallest * n, n, n_points).astype(np.int64)
-    if n_points < 2 or sizes[0] <= d:
+    if n_points < 2 or n < rows_for_infinity(d, smallest=smallest):
         raise SimulacraError(
             f"the distance of infinitely many rows needs two subsets or more, the smallest of them of more rows than "
-            f"{d}, the number of columns; with smallest={smallest:g} bring {math.ceil((d + 1) / smallest)} rows, "
-            f"not {n}"
+            f"{d}, the number of columns; with smallest={smallest:g} bring {rows_for_infinity(d, smallest=smallest)} "
+            f"rows, not {n}"
         )
     generator = np.random.default_rng(seed)
     found = [
@@ -130,6 +133,16 @@ def frechet_distance_at_infinity(
     ]
     _, intercept = np.polyfit(1 / sizes, found, 1)
     return float(intercept)
+
+
+def rows_for_infinity(d: int, *, smallest: float = SMALLEST) -> int:
+    """Return how many rows of d columns `frechet_distance_at_infinity` needs at least.
+
+    Example:
+        >>> rows_for_infinity(64)
+        325
+    """
+    return math.ceil((d + 1) / smallest)
 
 
 def _moments(features: Array) -> Moments:

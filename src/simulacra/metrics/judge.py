@@ -1,7 +1,7 @@
 """The one evaluator: measures every set of samples by the same code against the same reference."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from simulacra.errors import SimulacraError
 from simulacra.metrics import CLASSIFIER, METRICS, frechet_key
 from simulacra.metrics.corruptions import responses, rises
 from simulacra.metrics.features import FeatureExtractor
-from simulacra.metrics.frechet import frechet_distance
+from simulacra.metrics.frechet import frechet_distance, frechet_distance_at_infinity, rows_for_infinity
 from simulacra.metrics.inception_score import inception_score
 from simulacra.metrics.kernel import kernel_distance
 from simulacra.metrics.likelihood import Likelihood, bits_per_dim
@@ -57,6 +57,16 @@ def images_a_side(n_generated: int, n_validation: int, n_test: int, *, neighbour
     return n
 
 
+class Score(Protocol):
+    """A number of labelled images and as many real ones; the seed is for what is drawn by chance in measuring."""
+
+    def __call__(self, generated: ImageSet, real: ImageSet, seed: int) -> float:
+        """Return the number."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return what two such numbers must have in common to be compared."""
+
+
 class Judge:
     """Measures samples by its extractors against the first images of the test split, and writes the passport.
 
@@ -68,6 +78,7 @@ class Judge:
         neighbours: k of precision, recall, density and coverage.
         importance_samples: draws that a likelihood averages over, where it depends on any.
         train: the training split, among which copies are looked for; None where that is not wanted.
+        score: for the classification accuracy score; None where that is not wanted.
 
     Raises:
         SimulacraError: where too few images could be compared.
@@ -83,28 +94,38 @@ class Judge:
         neighbours: int,
         importance_samples: int = 1,
         train: ImageSet | None = None,
+        score: Score | None = None,
     ) -> None:
         self.n = images_a_side(n_generated, len(validation), len(test), neighbours=neighbours)
         self.extractors, self.neighbours, self.importance_samples = extractors, neighbours, importance_samples
         self.reference = test.take(range(self.n))
-        self.splits, self.train = (validation, test), train
+        self.splits, self.train, self.score = (validation, test), train, score
         self._cautions: set[str] = set()
 
-    def compare(self, real: ImageSet, generated: ImageSet) -> dict[str, float]:
-        """Return every sample-based metric of a set of images against as many real ones; KID is times 1000."""
+    def compare(self, real: ImageSet, generated: ImageSet, *, seed: int = 0) -> dict[str, float]:
+        """Return every sample-based metric of a set of images against as many real ones; KID is times 1000.
+
+        The seed is for what is drawn by chance in measuring.
+        """
         values: dict[str, float] = {}
         for extractor in self.extractors:
             values |= self._compare_by(extractor, real, generated)
             if extractor.name in (CLASSES, ROTATIONS):
-                values |= self._look_closer(extractor, real, generated)
+                values |= self._look_closer(extractor, real, generated, seed)
         values["intensity_distance"] = intensity_distance(real.images, generated.images)
         values["spectral_distance"] = spectral_distance(real.images, generated.images)
+        if self.score and real.labels is not None and generated.labels is not None:
+            values["accuracy_score"] = self.score(generated, real, seed)
         return values
 
-    def _look_closer(self, extractor: FeatureExtractor, real: ImageSet, generated: ImageSet) -> dict[str, float]:
+    def _look_closer(
+        self, extractor: FeatureExtractor, real: ImageSet, generated: ImageSet, seed: int
+    ) -> dict[str, float]:
         """Return what the data's own features tell of variety, of transport, and of copies of training images."""
         a, b = extractor.features(real.images), extractor.features(generated.images)
         values = {"vendi": vendi_score(b), "sliced_wasserstein": sliced_wasserstein_distance(a, b)}
+        if self.n >= rows_for_infinity(a.shape[1]):
+            values["fd_infinity"] = frechet_distance_at_infinity(a, b, seed=seed)
         if self.train is None or len(self.train) < 2:
             return values
         known = extractor.features(self.train.images)
@@ -142,7 +163,7 @@ class Judge:
         Neither extractor nor any family was fitted to validation or test images, so each seed compares two random
         halves of the two splits together.
         """
-        values = [self.compare(*self._halves(seed)) for seed in seeds]
+        values = [self.compare(*self._halves(seed), seed=seed) for seed in seeds]
         return self._record("floor", "floor", values, seeds, compared="random halves of validation and test split")
 
     def responses(self, seed: int) -> dict[str, Any]:
@@ -179,14 +200,17 @@ class Judge:
         values = []
         for seed in seeds:
             rows = np.random.default_rng(seed).permutation(len(self.train))[: self.n]
-            values.append(self.compare(self.reference, self.train.take(rows)))
+            values.append(self.compare(self.reference, self.train.take(rows), seed=seed))
         return self._record("train", "train", values, seeds, compared="training images with the test split")
 
     def noise(self, seeds: Sequence[int]) -> dict[str, Any]:
         """Return the record of independent uniform pixels: what knowing nothing scores."""
         shape = self.reference.images.shape
-        draws = (ImageSet(np.random.default_rng(seed).integers(0, 256, shape, np.uint8)) for seed in seeds)
-        return self._record("noise", "noise", [self.compare(self.reference, draw) for draw in draws], seeds)
+        values = []
+        for seed in seeds:
+            drawn = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+            values.append(self.compare(self.reference, ImageSet(drawn), seed=seed))
+        return self._record("noise", "noise", values, seeds)
 
     def family(self, model: Any, samples: ImageSet, seeds: Sequence[int], *, ema: bool | None) -> dict[str, Any]:
         """Return the record of one family: its samples against the test split, and its likelihood there.
@@ -209,7 +233,7 @@ class Judge:
         for place, seed in enumerate(seeds):
             chosen = samples.take(range(place * a_seed, place * a_seed + self.n))
             drawn = self._likelihood(model, likelihood, seed) if likelihood and likelihood.random else fixed
-            values.append(self.compare(self.reference, chosen) | drawn)
+            values.append(self.compare(self.reference, chosen, seed=seed) | drawn)
         described = likelihood and likelihood.describe(self.importance_samples)
         return self._record(model.name, "family", values, seeds, ema=ema, likelihood=described)
 
@@ -234,7 +258,7 @@ class Judge:
         values = []
         for place, seed in enumerate(seeds):
             own = order[place * self.n :] if apart else np.random.default_rng(seed).permutation(len(images))
-            values.append(self.compare(self.reference, images.take(own[: self.n])))
+            values.append(self.compare(self.reference, images.take(own[: self.n]), seed=seed))
         record = self._record(name, "family", values, seeds, origin=dict(origin))
         if not apart:
             record["cautions"].append(
@@ -269,6 +293,7 @@ class Judge:
             "seeds": list(seeds),
             "ema": None,
             "likelihood": None,
+            "accuracy_score": self.score and dict(self.score.describe()),
             "versions": library_versions(),
         } | about
         metrics = {key: summarise([value[key] for value in values]) for key in values[0]}

@@ -190,6 +190,9 @@ class EvaluationConfig(BaseModel):
     classifier: ClassifierConfig = Field(
         default_factory=ClassifierConfig, description="the extractor that is trained on the dataset itself"
     )
+    accuracy_score: ClassifierConfig | None = Field(
+        None, description="the classifier that is trained on samples and asked about real images; null: none is"
+    )
     efficientnet_lite0: EfficientNetConfig = Field(
         default_factory=EfficientNetConfig, description="weights of that extractor"
     )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from simulacra.metrics import CLOSER_LOOKS, LIKELIHOODS, METRICS, NATS, PRETRAINED, THROUGH
+from simulacra.metrics import CLOSER_LOOKS, COSTS, LIKELIHOODS, METRICS, NATS, PRETRAINED, THROUGH
 from simulacra.plotting import augmentation_figure, metric_chart, pareto_figure, png, radar_figure
 from simulacra.report.human import Human
 from simulacra.report.leaderboard import ARROWS, FRECHET, MISSING, flatten, format_value, note, ranked_by, row_title
@@ -39,6 +39,8 @@ MEANINGS = {
     "coverage": "Share of real images with a generated one in their neighbourhood: diversity, outliers aside.",
     "vendi": "How many samples that have nothing in common would be as varied, the number of features at most. The "
     "floor's row tells what real images have; noise may have more.",
+    "fd_infinity": "What the Fréchet distance would be of infinitely many images, extrapolated from subsets: without "
+    "what too few images add to it. It varies more, and may fall below 0.",
     "sliced_wasserstein": "How far features would have to be moved to turn one set into the other, seen along random "
     "lines: it notices what mean and covariance do not show.",
     "memorised": "Share of samples that lie as near to a training image as only one of a hundred test images does: "
@@ -69,6 +71,8 @@ MEANINGS = {
     "held-out text has of them is on the floor's row.",
     "class_accuracy": "Share of samples that the classifier takes for the class that was asked for; of real images, "
     "for their own.",
+    "accuracy_score": "Classification accuracy score: share of test images whose class a classifier finds that saw "
+    "samples alone. What as many real images give is on the row of training images.",
     "bayes_accuracy": "Share of test images whose class the family's own likelihood finds, by Bayes' rule.",
     "human_error_rate": "Share of samples that people took for real images. What it is for real images themselves is "
     "under People.",
@@ -77,6 +81,9 @@ MEANINGS = {
     "train_seconds": "Time to fit the family on the device named under Training.",
     "sample_ms": "Time to generate one sample on the same device.",
     "parameters": "Numbers that were fitted.",
+    "peak_memory_mib": "The most main memory that the program held while it fitted the family, with libraries and "
+    "data.",
+    "energy_wh": "What the machine's processors took meanwhile, other programs included; few machines tell.",
 }
 SEEN_THROUGH = {
     "fd": "The same distance between features of {title}, which others trained on other images.",
@@ -308,7 +315,7 @@ def _context(report: Report) -> dict[str, Any]:
     """Return all that the template needs beside the report itself."""
     table = report.leaderboard
     present = [metric for metric in METRICS if metric in table]
-    elsewhere = THROUGH_NETWORKS | {*CLOSER_LOOKS} | {*LIKELIHOOD_TABLE} - {*LIKELIHOODS}
+    elsewhere = THROUGH_NETWORKS | {*CLOSER_LOOKS} | {*COSTS} | {*LIKELIHOOD_TABLE} - {*LIKELIHOODS}
     metrics = [metric for metric in present if metric not in elsewhere]
     networks = [metric for metric in present if metric in THROUGH_NETWORKS]
     likelihoods = [metric for metric in present if metric in LIKELIHOOD_TABLE]
@@ -321,6 +328,8 @@ def _context(report: Report) -> dict[str, Any]:
         "metrics": [(metric, METRICS[metric], MEANINGS[metric]) for metric in metrics],
         "closer_metrics": [(metric, METRICS[metric], MEANINGS[metric]) for metric in CLOSER_LOOKS if metric in table],
         "closer_rows": [_row(row, [each for each in CLOSER_LOOKS if each in table]) for _, row in table.iterrows()],
+        "cost_metrics": [(metric, METRICS[metric], MEANINGS[metric]) for metric in COSTS if metric in table],
+        "cost_rows": _cost_rows(table),
         "network_metrics": [(metric, METRICS[metric], MEANINGS[metric]) for metric in networks],
         "network_rows": [_row(row, networks) for _, row in table.iterrows()],
         "likelihood_metrics": [(metric, METRICS[metric], MEANINGS[metric]) for metric in likelihoods],
@@ -358,6 +367,12 @@ def _row(row: "pd.Series[Any]", metrics: Sequence[str]) -> dict[str, Any]:
         "note": note(row),
         "cells": [_cell(row, metric) for metric in metrics],
     }
+
+
+def _cost_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return what each family took; references and other programs' images cost nothing that is known here."""
+    costs = [metric for metric in COSTS if metric in table]
+    return [_row(row, costs) for _, row in table.iterrows() if any(pd.notna(row[metric]) for metric in costs)]
 
 
 def _likelihood_rows(report: Report, metrics: Sequence[str]) -> list[tuple[str, list[Cell], str]]:

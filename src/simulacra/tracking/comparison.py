@@ -7,16 +7,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simulacra.errors import SimulacraError
-from simulacra.metrics import METRICS
+from simulacra.metrics import COSTS, METRICS
 from simulacra.report.leaderboard import ARROWS, MISSING, format_value
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
     from rich.console import Group
-
-COSTS = frozenset({"train_seconds", "sample_ms", "parameters"})
-"""Metrics that are no samples' and that no passport is about."""
 
 PARENT_TAG = "mlflow.parentRunId"
 LEVEL = 0.05

@@ -194,6 +194,7 @@ def _judge(
     generation: GenerationConfig,
     evaluation: EvaluationConfig,
 ) -> "Judge":
+    from simulacra.augmentation.accuracy_score import AccuracyScore
     from simulacra.metrics.cache import FeatureCache
     from simulacra.metrics.features import FeatureExtractor
     from simulacra.metrics.judge import Judge
@@ -214,6 +215,7 @@ def _judge(
         neighbours=evaluation.neighbours,
         importance_samples=evaluation.importance_samples,
         train=train_set,
+        score=AccuracyScore(evaluation.accuracy_score) if evaluation.accuracy_score else None,
     )
 
 

@@ -12,8 +12,6 @@ from simulacra.pipelines.checks import refuse_stale
 if TYPE_CHECKING:
     from simulacra.report.page import Family, Report
 
-COSTS = ("train_seconds", "parameters", "sample_ms")
-
 Record = dict[str, Any]
 
 
@@ -29,13 +27,15 @@ def family_summary(
     """
     import yaml
 
+    from simulacra.metrics import COSTS
     from simulacra.plotting import png, training_curves
 
     family, model = metrics["row"], training_record["model_sha256"]
     refuse_stale(metrics, model, f"the metrics of {family} are", "--pipelines generate,evaluate")
     refuse_stale(drawing_record, model, f"what {family} drew is", "--pipeline generate")
     measured = training_record | generation_cost
-    costs = {key: {"value": measured[key], "std": None, "per_seed": None} for key in COSTS}
+    known = [key for key in COSTS if measured.get(key) is not None]
+    costs = {key: {"value": measured[key], "std": None, "per_seed": None} for key in known}
     return {
         "record": metrics | {"metrics": metrics["metrics"] | costs},
         "curves": encoded(png(training_curves(history))) if len(history) else None,

@@ -1,7 +1,5 @@
 """Fit one family and draw its curves."""
 
-import resource
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -27,14 +25,16 @@ def fit(
     """Return the fitted model, its curves, and a record of what the fit cost and how to repeat it."""
     from simulacra.models import family_class
     from simulacra.sentinels.conclusion import conclude
+    from simulacra.training.footprint import footprint
 
     family = cast("type[ImageModel]", family_class(config.family))
     model = family(family.Config.model_validate(config.model))
     began = time.perf_counter()
-    history = model.fit(
-        train_set, validation=validation_set, training=config.training, seed=seed, checkpoints=checkpoints
-    )
-    record = _record(model, history, config, seed, experiment, began)
+    with footprint() as taken:
+        history = model.fit(
+            train_set, validation=validation_set, training=config.training, seed=seed, checkpoints=checkpoints
+        )
+    record = _record(model, history, config, seed, experiment, time.perf_counter() - began) | vars(taken)
     return model, history.frame(), record | conclude(history, model, train_set, config.training, seed)
 
 
@@ -50,14 +50,16 @@ def fit_texts(
     """Return what `fit` does, of a family of texts."""
     from simulacra.models import family_class
     from simulacra.sentinels.conclusion import raised
+    from simulacra.training.footprint import footprint
 
     family = cast("type[LanguageModel]", family_class(config.family))
     model = family(family.Config.model_validate(config.model))
     began = time.perf_counter()
-    history = model.fit(
-        train_texts, validation=validation_texts, training=config.training, seed=seed, checkpoints=checkpoints
-    )
-    record = _record(model, history, config, seed, experiment, began)
+    with footprint() as taken:
+        history = model.fit(
+            train_texts, validation=validation_texts, training=config.training, seed=seed, checkpoints=checkpoints
+        )
+    record = _record(model, history, config, seed, experiment, time.perf_counter() - began) | vars(taken)
     return model, history.frame(), record | {"flags": raised(history, config.training)}
 
 
@@ -67,14 +69,13 @@ def _record(
     config: FamilyConfig | TextFamilyConfig,
     seed: int,
     experiment: dict[str, Any],
-    began: float,
+    seconds: float,
 ) -> dict[str, Any]:
     """Return what the fit cost and how to repeat it."""
     return {
         # A training that was taken up again knows of its earlier parts.
-        "train_seconds": history.facts.get("seconds", time.perf_counter() - began),
+        "train_seconds": history.facts.get("seconds", seconds),
         "parameters": model.n_parameters(),
-        "peak_memory_mib": _peak_memory_mib(),
         "seed": seed,
         "train_sha256": model.train_sha256,
         "model_sha256": model.fingerprint(),
@@ -93,9 +94,3 @@ def plot_curves(history: DataFrame) -> Figure:
     from simulacra.plotting import training_curves
 
     return training_curves(history)
-
-
-def _peak_memory_mib() -> float:
-    """Return the most that this process or a worker of it has held so far; macOS counts bytes, Linux kibibytes."""
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
