@@ -1,6 +1,7 @@
 import hashlib
 import io
 import logging
+import socket
 from pathlib import Path
 from pickle import UnpicklingError
 from urllib.error import URLError
@@ -131,6 +132,18 @@ def test_a_download_of_another_file_leaves_nothing(tmp_path: Path, offered: Publ
     with pytest.raises(SimulacraError, match=r"could not be downloaded.*invalid hash"):
         download(place, offered._replace(sha256="00000000"))
     assert list(place.parent.iterdir()) == []
+
+
+def test_a_server_that_says_nothing_is_given_up(
+    tmp_path: Path, offered: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "STALL", 0.2)
+    before = socket.getdefaulttimeout()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/a.pth"
+        with pytest.raises(SimulacraError, match=r"could not be downloaded.*timed out"):
+            download(tmp_path / "a.pth", offered._replace(url=url))
+    assert socket.getdefaulttimeout() == before and not (tmp_path / "a.pth").exists()
 
 
 def test_without_a_network_the_message_says_where_to_put_the_file(

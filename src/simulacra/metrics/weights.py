@@ -4,7 +4,9 @@ import functools
 import hashlib
 import io
 import logging
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
+
+STALL = 60.0
+"""Seconds that a server may say nothing before a download is given up."""
 
 
 class Published(NamedTuple):
@@ -122,13 +127,25 @@ def download(path: Path, published: Published) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Written beside its place, and renamed where its hash begins so.
-        download_url_to_file(published.url, str(path), hash_prefix=published.sha256)
+        with _impatient():
+            download_url_to_file(published.url, str(path), hash_prefix=published.sha256)
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise SimulacraError(
             f"{published.title} ({published.size}) could not be downloaded from {published.url} ({reason}): try again, "
             f"or put the file there by hand, as {path}"
         ) from error
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """Let new connections fail where nothing comes; torch's download would wait for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(STALL)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _refuse_other(path: Path, sha256: str, published: Published) -> None:
