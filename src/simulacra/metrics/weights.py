@@ -4,11 +4,11 @@ import functools
 import hashlib
 import io
 import logging
-import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from urllib.request import urlopen
 
 from simulacra.errors import SimulacraError
 
@@ -119,33 +119,33 @@ def download(path: Path, published: Published) -> None:
     Raises:
         SimulacraError: where it cannot be fetched or is another.
     """
-    from torch.hub import download_url_to_file
-
     logger.info(
         "%s are not on this machine: fetching %s from %s to %s", published.title, published.size, published.url, path
     )
+    part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Written beside its place, and renamed where its hash begins so.
-        with _impatient():
-            download_url_to_file(published.url, str(path), hash_prefix=published.sha256)
-    except (OSError, RuntimeError) as error:
+        _fetch(published.url, part)
+        _refuse_other(part, hashlib.sha256(_bytes(part)).hexdigest(), published)
+        part.replace(path)
+    except (OSError, SimulacraError) as error:
         reason = " ".join(str(error).split())
         raise SimulacraError(
             f"{published.title} ({published.size}) could not be downloaded from {published.url} ({reason}): try again, "
             f"or put the file there by hand, as {path}"
         ) from error
-
-
-@contextmanager
-def _impatient() -> Iterator[None]:
-    """Let new connections fail where nothing comes; torch's download would wait for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(STALL)
-    try:
-        yield
     finally:
-        socket.setdefaulttimeout(before)
+        part.unlink(missing_ok=True)
+
+
+def _fetch(url: str, place: Path) -> None:
+    """Write what an address holds to a file, with a bar that says how far it is."""
+    from tqdm import tqdm
+
+    with urlopen(url, timeout=STALL) as answer, place.open("wb") as file:  # noqa: S310 - whose url is in this project
+        size = int(answer.headers.get("Content-Length") or 0) or None
+        with tqdm.wrapattr(answer, "read", total=size, desc=place.stem, unit="B", unit_scale=True) as counted:
+            shutil.copyfileobj(counted, file)
 
 
 def _refuse_other(path: Path, sha256: str, published: Published) -> None:
