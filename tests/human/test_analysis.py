@@ -153,3 +153,10 @@ def test_intervals_of_simulated_studies_cover_the_true_rates_in_95_of_100() -> N
             hits.append(low <= (1 - rate if name == REAL else rate) <= high)
     # 1000 intervals of 95 %: the standard deviation of the share that covers is 0.007.
     assert np.mean(hits) >= 0.93
+
+
+def test_raters_and_images_without_a_name_are_ones_of_their_own() -> None:
+    named = singles("ann", "gan", 30, 30)
+    nameless = [answer._replace(rater="", unit="") for answer in named]
+    first, second = (error_rates(table(rows))["families"]["gan"] for rows in (named, nameless))
+    assert first == second

@@ -8,9 +8,9 @@ import numpy as np
 from simulacra.errors import SimulacraError
 from simulacra.human.agreement import krippendorff_alpha
 from simulacra.human.bradley_terry import HALF_WIN, fit_strengths
+from simulacra.human.clustered import clustered_share
 from simulacra.human.config import ExclusionConfig
 from simulacra.human.study import ANSWERS, REAL
-from simulacra.metrics.prompts import share
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -98,12 +98,17 @@ def rater_record(name: str, given: "DataFrame", exclude: ExclusionConfig) -> Rec
 def error_rates(left: "DataFrame") -> Record:
     """Return of each family the share of its images taken for real, and of real ones the share taken for generated."""
     single = left[left["mode"] == "real_or_fake"]
-    families = {
-        str(name): share((given["answer"] == "real").to_numpy())
-        for name, given in single[single["left"] != REAL].groupby("left")
-    }
-    real = single[single["left"] == REAL]
-    return {"families": families, "real": share((real["answer"] == "generated").to_numpy())}
+    families = {str(name): _share(given, "real") for name, given in single[single["left"] != REAL].groupby("left")}
+    return {"families": families, "real": _share(single[single["left"] == REAL], "generated")}
+
+
+def _share(given: "DataFrame", answer: str) -> Record:
+    """Return how often the answer was given; images and raters without a name are taken for ones of their own."""
+    from pandas import factorize
+
+    hits = (given["answer"] == answer).to_numpy()
+    named = [given[column].where(given[column] != "", given.index.astype(str)) for column in ("unit", "rater")]
+    return clustered_share(hits, [factorize(each)[0] for each in named])
 
 
 def agreement(given: "DataFrame") -> Record:

@@ -108,9 +108,9 @@ def _agreement(mode: str, found: Record) -> str:
 def _conditions(human: Record, records: Sequence[Record]) -> list[str]:
     """Return what the intervals mean, and which figures are not in the leaderboard."""
     said = [
-        "Intervals have a confidence of 95 %: Wilson's of shares, from the curvature of the likelihood of strengths. "
-        "They take answers for independent of each other; those of one person, and those to one image, are more alike "
-        "than that, so that true intervals are wider."
+        "Intervals have a confidence of 95 %. Those of shares are Wilson's, wider where answers of one person, or to "
+        "one image, are alike; a single person does not tell how others would answer. Those of strengths come from "
+        "the curvature of the likelihood and take answers for independent, so that true ones are wider."
     ]
     if not human["models"]:
         return [*said, "The answers do not tell which models they are about, so the leaderboard leaves them out."]
