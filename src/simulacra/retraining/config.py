@@ -78,11 +78,11 @@ class GateConfig(BaseModel):
     )
     margins: dict[str, Margin] = Field(
         default_factory=dict,
-        description="by metric: the ranking one must become better by more, every other one named may become worse by it",
+        description="by metric: the ranking one must become better by more, any other one may become worse by it",
     )
     noise: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
         default_factory=dict,
-        description="by metric: standard deviation over trainings that differ in their seed alone, as a share of its value",
+        description="by metric: standard deviation over seeds of the training alone, as a share of its value",
     )
     noise_otherwise: float = Field(0.05, ge=0, allow_inf_nan=False, description="the same of a metric not in noise")
     noise_trainings: int | None = Field(
