@@ -7,8 +7,8 @@
 `measure` fits each family several times to the embedded digits, judges every fit by the project's evaluator, and writes
 the metrics records as JSON. `decide` prints how much of each metric is due to the seed of the training, and draws
 champions and challengers from those records: fits of one family, whose promotion is false; and the same with the first
-challenger's ranking metric made better by twice the margin, which should be promoted. The noise that the gate is told
-is the one of conf/base, and, beside it, what the fits show that were not drawn.
+challenger's ranking metric made better by twice the usual margin, which should be promoted. The noise that the gate is
+told is the one of conf/base, and, beside it, what the fits show that were not drawn.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from simulacra.models import family_class
 from simulacra.pipelines.config import EvaluationConfig, FamilyConfig, SourceConfig
 from simulacra.pipelines.evaluate.nodes import train_extractor
 from simulacra.retraining.config import GateConfig, RetrainingConfig
-from simulacra.retraining.gate import Candidate, judge
+from simulacra.retraining.gate import Candidate, GateDecision, judge
 from simulacra.settings import CONFIG_LOADER_ARGS
 
 Record = dict[str, Any]
@@ -105,23 +105,25 @@ def fits(config: FamilyConfig, judging: Judge, parts: Split, trainings: int, unt
 
 def decide(options: argparse.Namespace) -> None:
     """Print how many of the drawn decisions promote, where nothing is better and where one challenger is."""
-    families = json.loads(options.runs.read_text())["families"]
+    kept = json.loads(options.runs.read_text())
     block = yaml.safe_load((project_root() / "conf/base/parameters/retraining.yml").read_text())["retraining"]
     given = RetrainingConfig.model_validate(block).gate
-    for name, records in families.items():
+    for name, records in kept["families"].items():
         print_noise(name, records)
     print(f"\n{options.decisions} decisions a cell, confidence {given.confidence:.0%}, seed {options.seed}")
-    print("| family | challengers | noise told | promoted by chance, % | of twice the margin promoted, % |")
-    print("|---|---|---|---|---|")
-    for name, records in families.items():
+    print("| family | challengers | noise told | usual margin | promoted by chance, % | of twice the margin, % |")
+    print("|---|---|---|---|---|---|")
+    for name, records in kept["families"].items():
         for n_challengers in options.challengers:
             for left_out in (False, True):
                 if len(records) - 1 - n_challengers < (FEWEST_LEFT if left_out else 0):
                     continue
-                shares = (shares_promoted(records, given, n_challengers, gain, left_out, options) for gain in (0, 2))
-                told = "by the other fits" if left_out else "conf/base"
+                draw = Draw(records, kept["floor"], given, n_challengers, left_out)
+                margin = draw.usual_margin()
+                shares = (draw.promoted(gain * margin, options.decisions, options.seed) for gain in (0, 2))
                 cells = " | ".join(f"{100 * share:.1f}" for share in shares)
-                print(f"| {name} | {n_challengers} | {told} | {cells} |", flush=True)
+                told = "by the other fits" if left_out else "conf/base"
+                print(f"| {name} | {n_challengers} | {told} | {margin:.2f} | {cells} |", flush=True)
 
 
 def training_noise(records: Sequence[Record]) -> dict[str, float]:
@@ -152,50 +154,56 @@ def print_noise(name: str, records: Sequence[Record]) -> None:
         print(f"| {metric} | {table.mean():.4g} | {100 * relative:.1f} | {100 * sampled:.1f} |")
 
 
-def shares_promoted(
-    records: Sequence[Record],
-    given: GateConfig,
-    n_challengers: int,
-    gain: float,
-    left_out: bool,
-    options: argparse.Namespace,
-) -> float:
-    """Return the share of decisions that promote the first challenger, or, where nothing is better, any.
+class Draw:
+    """Champions and challengers drawn from the fits of one family.
 
     Args:
-        records: of one family's fits.
+        records: of the fits.
+        floor: the record of real data.
         given: the gate's limits.
         n_challengers: beside the champion.
-        gain: by how many margins the first challenger's ranking metric is made better.
-        left_out: whether the noise is that of the fits that were not drawn.
-        options: number of decisions, and the seed.
+        left_out: whether the noise that the gate is told is that of the fits that were not drawn.
     """
-    rng, promoted = np.random.default_rng(options.seed), 0
-    for _ in range(options.decisions):
-        champion, *drawn = rng.permutation(len(records))[: n_challengers + 1].tolist()
-        config = given
-        if left_out:
-            rest = [record for place, record in enumerate(records) if place not in (champion, *drawn)]
-            config = given.model_copy(update={"noise": training_noise(rest), "noise_trainings": len(rest)})
-        challengers = [Candidate(f"new {i}", records[place]) for i, place in enumerate(drawn)]
-        if gain:
-            challengers[0] = Candidate("new 0", improved(records, drawn[0], config, n_challengers, gain))
-        winner = judge(Candidate("old", records[champion]), challengers, config).winner
-        promoted += winner == "new 0" if gain else winner is not None
-    return promoted / options.decisions
 
+    def __init__(
+        self, records: Sequence[Record], floor: Record, given: GateConfig, n_challengers: int, left_out: bool
+    ) -> None:
+        self.records, self.floor, self.given = records, floor, given
+        self.n_challengers, self.left_out = n_challengers, left_out
+        self.by = ranked_by(records[0]["metrics"])
 
-def improved(records: Sequence[Record], place: int, config: GateConfig, n_challengers: int, gain: float) -> Record:
-    """Return a record whose ranking metric is better by so many margins, as the gate sets them for the usual fit."""
-    by = ranked_by(records[0]["metrics"])
-    usual = sorted(records, key=lambda record: float(record["metrics"][by]["value"]))[len(records) // 2]
-    names = [Candidate(str(i), usual) for i in range(n_challengers + 1)]
-    margin = next(check.margin for check in judge(names[0], names[1:], config).checks if check.check == "improvement")
-    assert margin is not None
-    sign = 1 if METRICS[by].better == "lower" else -1
-    record = records[place]
-    shifted = [value - sign * gain * margin for value in record["metrics"][by]["per_seed"]]
-    return record | {"metrics": record["metrics"] | {by: summarise(shifted)}}
+    def decision(self, drawn: Sequence[int], gain: float = 0.0) -> GateDecision:
+        """Return the decision on a champion, the first, and challengers, of which the first is better by the gain."""
+        config = self.given
+        if self.left_out:
+            rest = [record for place, record in enumerate(self.records) if place not in drawn]
+            config = config.model_copy(update={"noise": training_noise(rest), "noise_trainings": len(rest)})
+        challengers = [
+            Candidate(f"new {i}", self._better(self.records[place], gain if i == 0 else 0.0))
+            for i, place in enumerate(drawn[1:])
+        ]
+        return judge(Candidate("old", self.records[drawn[0]]), challengers, config, floor=self.floor)
+
+    def usual_margin(self) -> float:
+        """Return what the ranking metric must become better by, the mean over all fits in turn as champions."""
+        n = len(self.records)
+        drawn = [[(i + j) % n for j in range(self.n_challengers + 1)] for i in range(n)]
+        checks = [check for each in drawn for check in self.decision(each).checks if check.check == "improvement"]
+        return float(np.mean([check.margin for check in checks]))
+
+    def promoted(self, gain: float, n: int, seed: int) -> float:
+        """Return the share of n decisions that promote the first challenger, or, where nothing is better, any."""
+        rng, promoted = np.random.default_rng(seed), 0
+        for _ in range(n):
+            drawn = rng.permutation(len(self.records))[: self.n_challengers + 1].tolist()
+            winner = self.decision(drawn, gain).winner
+            promoted += winner == "new 0" if gain else winner is not None
+        return promoted / n
+
+    def _better(self, record: Record, gain: float) -> Record:
+        sign = 1 if METRICS[self.by].better == "lower" else -1
+        shifted = [value - sign * gain for value in record["metrics"][self.by]["per_seed"]]
+        return record | {"metrics": record["metrics"] | {self.by: summarise(shifted)}}
 
 
 if __name__ == "__main__":
