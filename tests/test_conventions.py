@@ -177,6 +177,7 @@ def test_one_parameters_file_a_family() -> None:
         "editing",
         "human",
         "language",
+        "retraining",
         *FAMILIES,
     }
     assert {file.stem for file in (ROOT / "src/simulacra/models").glob("*.py")} == {
@@ -193,7 +194,16 @@ def test_one_parameters_file_a_family() -> None:
 def test_shared_blocks_stand_in_the_shared_files() -> None:
     shared = {
         key
-        for name in ("common", "evaluation", "augmentation", "exploration", "editing", "human", "language")
+        for name in (
+            "common",
+            "evaluation",
+            "augmentation",
+            "exploration",
+            "editing",
+            "human",
+            "language",
+            "retraining",
+        )
         for key in yaml.safe_load((ROOT / f"conf/base/parameters/{name}.yml").read_text())
     }
     assert shared == set(SHARED)

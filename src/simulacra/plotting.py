@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from simulacra.data.image_set import ImageSet
 from simulacra.exploration.panels import Panel
-from simulacra.metrics import COSTS, METRICS
+from simulacra.metrics import COSTS, METRICS, format_value
 from simulacra.metrics.corruptions import CORRUPTIONS
-from simulacra.report.leaderboard import ROW_TITLES, format_value
+from simulacra.report.leaderboard import ROW_TITLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 
 from simulacra.errors import SimulacraError
-from simulacra.metrics.passport import passport_id
-from simulacra.report.leaderboard import flatten, format_value, leaderboard, leaderboard_table
+from simulacra.metrics import format_value
+from simulacra.metrics.passport import flatten, passport_id
+from simulacra.report.leaderboard import leaderboard, leaderboard_table
 
 
 def measure(value: float | None, std: float | None = None) -> dict:

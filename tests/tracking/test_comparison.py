@@ -11,7 +11,7 @@ from rich.console import Console
 from scipy.stats import ttest_ind
 
 from simulacra.errors import SimulacraError
-from simulacra.tracking.comparison import Comparison, compare, compare_groups, holm, read_runs, tables
+from simulacra.tracking.comparison import Comparison, compare, compare_groups, read_runs, tables
 
 FIRST, SECOND = [10.0, 11.0, 12.0], [7.0, 7.5, 8.0]
 
@@ -136,12 +136,6 @@ def test_failed_runs_are_passed_over(client: MlflowClient) -> None:
     track(client, {"vae": {"recall": FIRST}}, status="FAILED")
     two = track(client, {"vae": {"recall": SECOND}})
     assert read_runs(client, "here", (), 2) == read_runs(client, "here", (one, two), 2)
-
-
-def test_holm_s_method_on_four_hypotheses() -> None:
-    """Times 4, 3, 2 and 1 from the smallest upwards, never falling, at most 1."""
-    found = holm({"a": 0.4, "b": 0.01, "c": 0.02, "d": 0.9})
-    assert found == pytest.approx({"b": 0.04, "c": 0.06, "a": 0.8, "d": 0.9})
 
 
 def test_many_metrics_without_any_change_hardly_ever_show_one(client: MlflowClient) -> None:

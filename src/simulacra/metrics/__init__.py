@@ -1,5 +1,7 @@
 """Metrics: one file each, arrays in and floats out; this table says how to read them."""
 
+import math
+from collections.abc import Container
 from typing import Literal, NamedTuple
 
 
@@ -42,6 +44,22 @@ def frechet_key(extractor: str) -> str:
         ('fd_efficientnet_lite0', 'fid')
     """
     return "fid" if extractor == "inception" else f"fd_{extractor}"
+
+
+FRECHET = tuple(frechet_key(extractor) for extractor in (CLASSIFIER, *PRETRAINED))
+"""The Fréchet distance by each extractor."""
+RANKS = (*FRECHET, "bits_per_byte")
+"""What families are ranked by: the first of these that is measured."""
+
+
+def ranked_by(metrics: Container[str]) -> str:
+    """Return what families are ranked by where these metrics are measured.
+
+    Example:
+        >>> ranked_by({"bits_per_byte", "perplexity"})
+        'bits_per_byte'
+    """
+    return next((metric for metric in RANKS if metric in metrics), RANKS[0])
 
 
 def _through(extractor: str, title: str) -> dict[str, Metric]:
@@ -104,3 +122,32 @@ METRICS: dict[str, Metric] = {
     "peak_memory_mib": Metric("Peak memory", "MiB", "lower", 0),
     "energy_wh": Metric("Energy", "watt-hours", "lower", 2),
 }
+
+MISSING = "—"
+"""Stands for a value that there is not."""
+
+
+def format_value(metric: str, value: float | None, std: float | None) -> str:
+    """Return "value ± std" as the metric prints, an em dash where there is no finite value.
+
+    Decimals are the metric's own, fewer where the standard deviation would show more than two significant digits.
+
+    Example:
+        >>> format_value("fd_classifier", 3.104, 0.21), format_value("fd_classifier", 912.34, 12.3)
+        ('3.10 ± 0.21', '912 ± 12')
+        >>> format_value("parameters", 1484304, None), format_value("recall", None, None)
+        ('1,484,304', '—')
+    """
+    if value is None or not math.isfinite(value):
+        return MISSING
+    decimals = METRICS[metric].decimals
+    if std is None or not math.isfinite(std):
+        return _number(value, decimals)
+    if std > 0:
+        decimals = min(decimals, max(0, 1 - math.floor(math.log10(std))))
+    return f"{_number(value, decimals)} ± {_number(std, decimals)}"
+
+
+def _number(value: float, decimals: int) -> str:
+    """Return the number with thousands separators, a true minus sign, and no negative zero."""
+    return f"{value:z,.{decimals}f}".replace("-", "−")

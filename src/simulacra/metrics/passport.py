@@ -50,6 +50,36 @@ def passport_id(passport: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def differences(ours: Mapping[str, Any], others: Mapping[str, Any], whose: str) -> list[str]:
+    """Return one phrase for every entry that keeps the two passports out of one ranking.
+
+    Args:
+        ours: a passport.
+        others: what it is compared with.
+        whose: what a phrase calls that one's entry.
+
+    Example:
+        >>> differences({"n_real": 1000, "ema": True}, {"n_real": 500}, "the floor's")
+        ["n_real 1000, the floor's 500"]
+    """
+    flat, reference = _comparable_part(ours), _comparable_part(others)
+    unequal = [key for key in {**reference, **flat} if flat.get(key) != reference.get(key)]
+    return [f"{key} {_brief(flat.get(key))}, {whose} {_brief(reference.get(key))}" for key in unequal]
+
+
+def flatten(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the nested record as one level, with dotted keys.
+
+    Example:
+        >>> flatten({"n": 3, "extractor": {"name": "classifier"}})
+        {'n': 3, 'extractor.name': 'classifier'}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in record.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
 def library_versions() -> dict[str, str]:
     """Return the installed versions of `LIBRARIES`, leaving out what is not installed."""
     versions = {}
@@ -82,3 +112,18 @@ def summarise(per_seed: Sequence[float]) -> dict[str, float | list[float] | None
     squares = math.fsum((value - mean) ** 2 for value in values)
     std = math.sqrt(squares / (len(values) - 1)) if len(values) > 1 else None
     return {"value": mean, "std": std, "per_seed": values}
+
+
+def _comparable_part(passport: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries that `passport_id` looks at, dotted; of the seeds their number."""
+    flat = flatten({key: value for key, value in passport.items() if key not in ROW_FIELDS})
+    if "seeds" in flat:
+        flat["number of seeds"] = len(flat.pop("seeds"))
+    left_out = {f"extractors.{name}.{key}" for name in passport.get("extractors", ()) for key in EXTRACTOR_ROW_FIELDS}
+    return {key: value for key, value in flat.items() if key not in left_out}
+
+
+def _brief(value: Any) -> str:
+    """Return the entry in few characters: a hash needs only its first twelve."""
+    text = "—" if value is None else str(value)
+    return text if len(text) <= 32 else text[:12] + "…"

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulacra.human.analysis import family_metrics
-from simulacra.metrics import METRICS
+from simulacra.metrics import METRICS, MISSING
 from simulacra.plotting import human_figure, png
-from simulacra.report.leaderboard import MISSING
 from simulacra.report.sentences import interval, percent
 
 FAMILY_TITLES = ("Family", "Answers", "Taken for real", "Comparisons", "Won", "Strength", "Interval")

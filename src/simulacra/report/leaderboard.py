@@ -1,25 +1,20 @@
 """The leaderboard: families ranked by Fréchet distance between the real-vs-real floor and pure noise."""
 
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from simulacra.errors import SimulacraError
-from simulacra.metrics import CLASSIFIER, LIKELIHOODS, METRICS, PRETRAINED, frechet_key
-from simulacra.metrics.passport import EXTRACTOR_ROW_FIELDS, ROW_FIELDS
+from simulacra.metrics import FRECHET, LIKELIHOODS, METRICS, format_value, ranked_by
+from simulacra.metrics.passport import differences
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-FRECHET = tuple(frechet_key(extractor) for extractor in (CLASSIFIER, *PRETRAINED))
-"""The Fréchet distance by each extractor."""
-RANKS = (*FRECHET, "bits_per_byte")
-"""What families are ranked by: the first of these that is measured."""
 ROW_TITLES = {"floor": "real vs real (floor)", "train": "training images", "noise": "pure noise"}
 ARROWS = {"lower": "↓", "higher": "↑"}
-MISSING = "—"
 
 CONSOLE_TITLES = {
     "fd_classifier": "FD",
@@ -72,37 +67,6 @@ def leaderboard(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"rank": "Int64"} | {key: float for metric in present for key in _keys(metric)})
 
 
-def ranked_by(metrics: Container[str]) -> str:
-    """Return what families are ranked by where these metrics are measured.
-
-    Example:
-        >>> ranked_by({"bits_per_byte", "perplexity"})
-        'bits_per_byte'
-    """
-    return next((metric for metric in RANKS if metric in metrics), RANKS[0])
-
-
-def format_value(metric: str, value: float | None, std: float | None) -> str:
-    """Return "value ± std" as the metric prints, an em dash where there is no finite value.
-
-    Decimals are the metric's own, fewer where the standard deviation would show more than two significant digits.
-
-    Example:
-        >>> format_value("fd_classifier", 3.104, 0.21), format_value("fd_classifier", 912.34, 12.3)
-        ('3.10 ± 0.21', '912 ± 12')
-        >>> format_value("parameters", 1484304, None), format_value("recall", None, None)
-        ('1,484,304', '—')
-    """
-    if value is None or not math.isfinite(value):
-        return MISSING
-    decimals = METRICS[metric].decimals
-    if std is None or not math.isfinite(std):
-        return _number(value, decimals)
-    if std > 0:
-        decimals = min(decimals, max(0, 1 - math.floor(math.log10(std))))
-    return f"{_number(value, decimals)} ± {_number(std, decimals)}"
-
-
 def row_title(row: "Mapping[str, Any] | pd.Series[Any]") -> str:
     """Return what a row of the table, or its record, is called in front of a reader."""
     return ROW_TITLES.get(str(row["role"]), str(row["row"]))
@@ -140,27 +104,9 @@ def leaderboard_table(table: pd.DataFrame) -> "Table":
     return console
 
 
-def flatten(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the nested record as one level, with dotted keys.
-
-    Example:
-        >>> flatten({"n": 3, "extractor": {"name": "classifier"}})
-        {'n': 3, 'extractor.name': 'classifier'}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in record.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
-
-
 def _keys(metric: str) -> tuple[str, str]:
     """Return the names of the metric's two columns."""
     return metric, f"{metric}_std"
-
-
-def _number(value: float, decimals: int) -> str:
-    """Return the number with thousands separators, a true minus sign, and no negative zero."""
-    return f"{value:z,.{decimals}f}".replace("-", "−")
 
 
 def _score(record: Mapping[str, Any], by: str) -> float:
@@ -194,34 +140,12 @@ def _row(record: Mapping[str, Any], floor: Mapping[str, Any], present: list[str]
 def _note(record: Mapping[str, Any], floor: Mapping[str, Any], by: str) -> str:
     """Return why the record is not ranked; empty where it is, or never would be."""
     if record["passport_id"] != floor["passport_id"]:
-        differences = _passport_differences(record["passport"], floor["passport"])
-        reason = "; ".join(differences) or f"id {record['passport_id']}, the floor's {floor['passport_id']}"
+        found = differences(record["passport"], floor["passport"], "the floor's")
+        reason = "; ".join(found) or f"id {record['passport_id']}, the floor's {floor['passport_id']}"
         return f"not comparable, another passport than the floor's: {reason}"
     if record["role"] == "family" and not _is_ranked(record, floor, by):
         return f"not ranked: no finite {METRICS[by].title}"
     return ""
-
-
-def _passport_differences(ours: Mapping[str, Any], floors: Mapping[str, Any]) -> list[str]:
-    """Return one phrase for every entry that keeps the two passports out of one ranking."""
-    flat, reference = _comparable_part(ours), _comparable_part(floors)
-    unequal = [key for key in {**reference, **flat} if flat.get(key) != reference.get(key)]
-    return [f"{key} {_brief(flat.get(key))}, the floor's {_brief(reference.get(key))}" for key in unequal]
-
-
-def _comparable_part(passport: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries that `simulacra.metrics.passport.passport_id` looks at, dotted; of the seeds their number."""
-    flat = flatten({key: value for key, value in passport.items() if key not in ROW_FIELDS})
-    if "seeds" in flat:
-        flat["number of seeds"] = len(flat.pop("seeds"))
-    left_out = {f"extractors.{name}.{key}" for name in passport.get("extractors", ()) for key in EXTRACTOR_ROW_FIELDS}
-    return {key: value for key, value in flat.items() if key not in left_out}
-
-
-def _brief(value: Any) -> str:
-    """Return the entry in few characters: a hash needs only its first twelve."""
-    text = MISSING if value is None else str(value)
-    return text if len(text) <= 32 else text[:12] + "…"
 
 
 def _console_column(table: pd.DataFrame, metric: str) -> bool:

@@ -9,10 +9,23 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from simulacra.metrics import CLOSER_LOOKS, COSTS, LIKELIHOODS, METRICS, NATS, PRETRAINED, THROUGH
+from simulacra.metrics import (
+    CLOSER_LOOKS,
+    COSTS,
+    FRECHET,
+    LIKELIHOODS,
+    METRICS,
+    MISSING,
+    NATS,
+    PRETRAINED,
+    THROUGH,
+    format_value,
+    ranked_by,
+)
+from simulacra.metrics.passport import flatten
 from simulacra.plotting import augmentation_figure, metric_chart, pareto_figure, png, radar_figure
 from simulacra.report.human import Human
-from simulacra.report.leaderboard import ARROWS, FRECHET, MISSING, flatten, format_value, note, ranked_by, row_title
+from simulacra.report.leaderboard import ARROWS, note, row_title
 from simulacra.report.sentences import (
     compared,
     headline,

@@ -6,9 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from simulacra.metrics import METRICS
+from simulacra.metrics import METRICS, MISSING, format_value, ranked_by
 from simulacra.metrics.corruptions import CORRUPTIONS
-from simulacra.report.leaderboard import MISSING, format_value, ranked_by
 
 VERDICT_ORDER = ("helps", "no effect", "hurts", "not applicable")
 CLEAR_GAP = 2.0

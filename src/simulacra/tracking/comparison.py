@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simulacra.errors import SimulacraError
-from simulacra.metrics import COSTS, METRICS
-from simulacra.report.leaderboard import ARROWS, MISSING, format_value
+from simulacra.metrics import COSTS, METRICS, MISSING, format_value
+from simulacra.metrics.significance import holm
+from simulacra.report.leaderboard import ARROWS
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -133,21 +134,6 @@ def compare(before: Told, after: Told) -> Comparison:
         _metric_change(key, before, after, adjusted.get(key), comparable=same_passport or key in COSTS) for key in keys
     ]
     return Comparison(before, after, changes, metrics)
-
-
-def holm(chances: Mapping[str, float]) -> dict[str, float]:
-    """Return p-values for all hypotheses together: below α, the chance of any false finding is below α (Holm 1979).
-
-    Example:
-        >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
-        {'a': 0.03, 'c': 0.06, 'b': 0.06}
-    """
-    found: dict[str, float] = {}
-    largest = 0.0
-    for place, (key, p) in enumerate(sorted(chances.items(), key=lambda entry: entry[1])):
-        largest = max(largest, min(1.0, (len(chances) - place) * p))
-        found[key] = largest
-    return found
 
 
 def tables(comparison: Comparison) -> "Group":
