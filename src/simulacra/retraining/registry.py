@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from urllib.request import url2pathname
 
 from simulacra import files
 from simulacra.errors import SimulacraError
-from simulacra.models import FAMILIES
+from simulacra.models import FAMILIES, load_model
 from simulacra.tracking.config import TrackingConfig
 from simulacra.tracking.store import LONGEST_TAG, Store, brief, import_mlflow
 
@@ -100,7 +101,8 @@ class Version(NamedTuple):
     def metrics(self) -> dict[str, dict[str, Any]]:
         """Value and standard deviation of each metric when it was registered; empty where there were too many."""
         found = self.tags.get("metrics", ELSEWHERE)
-        return {} if found == ELSEWHERE else json.loads(found)
+        metrics: dict[str, dict[str, Any]] = {} if found == ELSEWHERE else json.loads(found)
+        return metrics
 
 
 class Registry:
@@ -140,9 +142,7 @@ class Registry:
             SimulacraError: where the folder is not whole, the record is another model's, the registry does not answer
                 or the disk is full. No alias has moved then, and the next call goes on from there.
         """
-        from simulacra.datasets import ModelDataset
-
-        model = ModelDataset(str(folder)).load()
+        model = files.read(folder, load_model)
         tags = self._tags(model, record)
         with self._plainly(f"cannot take {model.name}", "no alias has moved, and the same command goes on from here"):
             whole = next((each for each in self._same(tags) if not self._damage(each)), None)
@@ -265,7 +265,9 @@ class Registry:
                 disk is full; what was in the folder before is there still.
         """
         if folder.exists() and not (folder / "model.json").is_file() and (folder.is_file() or any(folder.iterdir())):
-            raise SimulacraError(f"{folder} holds something else than a model; name a folder that is empty or not there")
+            raise SimulacraError(
+                f"{folder} holds no model but something else; name a folder that is empty or new"
+            )
         with self._plainly(f"cannot give version {version.number}"):
             files.write(folder, lambda scratch: self._download(version, scratch))
         return folder
@@ -318,7 +320,7 @@ class Registry:
             "metrics": _json(metrics),
             "seeds": _json(record["passport"].get("seeds", [])),
             "seed": record.get("seed", ""),
-            "run_id": record.get("run_id", ""),
+            "training_run": record.get("run_id", ""),
             "git_commit": record.get("git_commit") or git_commit() or "unknown",
         }
         return {key: str(value) for key, value in told.items() if value != ""}
@@ -348,7 +350,7 @@ class Registry:
                 if found.source == source:
                     client.set_model_version_tag(self.name, str(found.number), "files", tags["files"])
                     return found.number
-            return int(client.create_model_version(self.name, source, run_id, tags, await_creation_for=None).version)
+            return int(client.create_model_version(self.name, source, run_id, tags, await_creation_for=0).version)
 
         return self.version(self._ask(find_or_create))
 
@@ -390,9 +392,9 @@ class Registry:
         def once(client: "MlflowClient") -> T:
             try:
                 return action(client)
-            except OSError as error:
-                if error.errno in files.UNWRITABLE:
-                    raise SimulacraError(_unwritable(error)) from error
+            except Exception as error:
+                if full := _unwritable(error):
+                    raise SimulacraError(full) from error
                 raise
 
         return self._store.ask(once)
@@ -423,20 +425,16 @@ class Registry:
         """Turn whatever MLflow and the way there come up with into one line."""
         try:
             yield
-        except SimulacraError:
+        except SimulacraError as error:
+            if state and state not in str(error):
+                raise SimulacraError(f"{error}; {state}") from error
             raise
-        except OSError as error:
-            if error.errno not in files.UNWRITABLE:
-                raise self._unanswered(what, state, error) from error
-            raise SimulacraError("; ".join(filter(None, [_unwritable(error), state]))) from error
         except Exception as error:
-            if not _foreign(error):
+            told = _unwritable(error)
+            if not told and not _foreign(error):
                 raise
-            raise self._unanswered(what, state, error) from error
-
-    def _unanswered(self, what: str, state: str, error: Exception) -> SimulacraError:
-        told = f"the model registry at {self._settings.public_uri} {what}: {brief(error)}"
-        return SimulacraError("; ".join(filter(None, [told, state])))
+            told = told or f"the model registry at {self._settings.public_uri} {what}: {brief(error)}"
+            raise SimulacraError("; ".join(filter(None, [told, state]))) from error
 
     def _no_champion(self) -> str:
         return f"{self.name} has no champion yet; `kedro champion show` lists its versions, and `promote` takes one"
@@ -574,10 +572,19 @@ def _json(value: Any) -> str:
     return text if len(text) <= LONGEST_TAG else ELSEWHERE
 
 
-def _unwritable(error: OSError) -> str:
-    return f"{error.filename or 'the disk'} cannot be written: {error.strerror}; make room, or let it be written to"
+def _unwritable(error: BaseException | None) -> str:
+    """Return what keeps a file from being written, where an error is about that; libraries tell it in words only."""
+    while error is not None:
+        told = re.search(r"(?:\[Errno|\(os error) (\d+)", str(error))
+        code = error.errno if isinstance(error, OSError) and error.errno else int(told[1]) if told else None
+        if code in files.UNWRITABLE:
+            place = getattr(error, "filename", None) or "a file of the registry"
+            return f"{place} cannot be written: {os.strerror(code)}; make room, or let it be written to"
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def _foreign(error: Exception) -> bool:
     """Tell whether an error comes from MLflow or from what it asks: a network, a database, a lock."""
-    return type(error).__module__.split(".")[0] in {"mlflow", "requests", "urllib3", "sqlalchemy", "sqlite3", "filelock"}
+    libraries = {"mlflow", "requests", "urllib3", "sqlalchemy", "sqlite3", "filelock"}
+    return isinstance(error, OSError) or type(error).__module__.split(".")[0] in libraries

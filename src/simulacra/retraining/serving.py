@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelConfig
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from simulacra.errors import SimulacraError
@@ -121,10 +122,9 @@ class _Server(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the weights; in a server's process, refuse bad calls from now on."""
-        from simulacra.models import family_class
+        from simulacra.models import load_model
 
-        folder = Path(context.artifacts["model"])
-        self.model: Any = family_class(json.loads((folder / "model.json").read_text())["family"]).load(folder)
+        self.model: Any = load_model(Path(context.artifacts["model"]))
         self.about = {"family": self.model.name, "model_sha256": self.model.fingerprint()}
         # Two requests at once would share the cores, and either would be answered later than one after the other.
         self.turn = Lock()
@@ -137,7 +137,7 @@ class ImageServer(_Server):
 
     request = ImageRequest
 
-    def predict(self, model_input: list[ImageRequest]) -> list[ImageAnswer]:
+    def predict(self, model_input: list[ImageRequest]) -> list[ImageAnswer]:  # type: ignore[override]
         """Return the images of each request.
 
         Raises:
@@ -158,7 +158,7 @@ class TextServer(_Server):
 
     request = TextRequest
 
-    def predict(self, model_input: list[TextRequest]) -> list[TextAnswer]:
+    def predict(self, model_input: list[TextRequest]) -> list[TextAnswer]:  # type: ignore[override]
         """Return the texts of each request.
 
         Raises:
@@ -208,14 +208,14 @@ def _said(action: Callable[[], T]) -> T:
     try:
         return action()
     except SimulacraError as error:
-        raise MlflowException.invalid_parameter_value(str(error)) from error
+        raise _refusal(str(error)) from error
 
 
 def _bounded(requests: list[R]) -> list[R]:
     """Return the requests, which are few enough together."""
     total = sum(request.n for request in requests)
     if not 1 <= total <= MOST:
-        raise MlflowException.invalid_parameter_value(f"inputs ask for {total} in all; ask for 1 to {MOST} a call")
+        raise _refusal(f"inputs ask for {total} in all; ask for 1 to {MOST} a call")
     return requests
 
 
@@ -265,7 +265,7 @@ def parse(body: bytes, request: type[BaseModel]) -> Sequence[BaseModel]:
 
 
 def _refusal(message: str) -> MlflowException:
-    return MlflowException.invalid_parameter_value(message)
+    return MlflowException(message, INVALID_PARAMETER_VALUE)
 
 
 def _wrong(error: Any) -> str:
@@ -307,4 +307,7 @@ def guard(request: type[BaseModel]) -> None:
 SERVERS: dict[str, type[_Server]] = {"image": ImageServer, "text": TextServer}
 """By the kind of data that the family models."""
 
-mlflow.models.set_model(SERVERS[ModelConfig(development_config={"kind": "image"}).get("kind")]())
+KIND: str = ModelConfig(development_config={"kind": "image"}).get("kind")  # type: ignore[no-untyped-call]
+"""What the registry says of the model that this file lies beside."""
+
+mlflow.models.set_model(SERVERS[KIND]())
