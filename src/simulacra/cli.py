@@ -26,6 +26,7 @@ from simulacra.files import UNWRITABLE
 from simulacra.hooks import ProjectHooks
 from simulacra.incremental import make_plan
 from simulacra.models import FAMILIES, refuse_missing
+from simulacra.retraining.commands import champion
 from simulacra.settings import HOOKS
 from simulacra.tracking import TrackingHooks
 from simulacra.training import interruption
@@ -177,6 +178,13 @@ def told_plainly(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def all_told_plainly(group: click.Group) -> click.Group:
+    """Return a group of commands, each of which tells a user's mistake plainly from now on."""
+    for command in group.commands.values():
+        command.callback = command.callback and told_plainly(command.callback)
+    return group
+
+
 def mistake(error: BaseException) -> str | None:
     """Return the message of the user's mistake behind an error; None where there is none."""
     if (said := _behind(error)) is not None:
@@ -301,6 +309,9 @@ cli.add_command(
         context_settings=kedro_run.context_settings,
     )
 )
+
+
+cli.add_command(all_told_plainly(champion))
 
 
 @cli.command()

@@ -1,6 +1,5 @@
 """Objects that are folders of safetensors and JSON: models, classifiers, checkpoints."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -36,9 +35,9 @@ class ModelDataset(_FolderDataset["GenerativeModel[Any]"]):
     """A fitted model of any family; `model.json` says which."""
 
     def _read(self, path: Path) -> "GenerativeModel[Any]":
-        from simulacra.models import family_class
+        from simulacra.models import load_model
 
-        return family_class(json.loads((path / "model.json").read_text())["family"]).load(path)
+        return load_model(path)
 
     def _need(self, data: "GenerativeModel[Any]") -> int:
         return sum(array.nbytes for array in data.tensors().values())

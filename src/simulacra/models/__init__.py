@@ -1,7 +1,9 @@
 """Generative families: one file each, named as in FAMILIES."""
 
+import json
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simulacra.errors import SimulacraError
@@ -54,6 +56,11 @@ def family_class(name: str) -> "type[GenerativeModel[Any]]":
         raise SimulacraError(f"unknown family {name!r}; there are {', '.join(sorted(FAMILIES))}")
     loaded: type[GenerativeModel[Any]] = getattr(import_module(f"{__name__}.{name}"), FAMILIES[name].class_name)
     return loaded
+
+
+def load_model(folder: Path) -> "GenerativeModel[Any]":
+    """Return the fitted model in a folder, of the family that its `model.json` says."""
+    return family_class(json.loads((folder / "model.json").read_text())["family"]).load(folder)
 
 
 def missing(family: str) -> str:

@@ -16,6 +16,7 @@ from simulacra.tracking.journal import Record
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
     from requests import Response
 
 logger = logging.getLogger(__name__)
@@ -162,6 +163,13 @@ class Store:
         except Exception:
             return False
         return True
+
+    def ask(self, action: Callable[["MlflowClient"], T]) -> T:
+        """Return what an action makes of the client; where that fails, it is tried again after a pause.
+
+        The action may have been done before, without its answer being heard.
+        """
+        return self._persist(lambda _: action(self._client))
 
     def send(self, call: Record, run: str, folder: Path) -> None:
         """Make a call; one that MLflow refuses for good is warned about and left out.
