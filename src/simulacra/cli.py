@@ -26,6 +26,7 @@ from simulacra.files import UNWRITABLE
 from simulacra.hooks import ProjectHooks
 from simulacra.incremental import make_plan
 from simulacra.models import FAMILIES, refuse_missing
+from simulacra.retraining.schedule_commands import schedule
 from simulacra.settings import HOOKS
 from simulacra.tracking import TrackingHooks
 from simulacra.training import interruption
@@ -278,6 +279,7 @@ cli.add_command(
         context_settings=kedro_run.context_settings,
     )
 )
+cli.add_command(schedule)
 
 
 @cli.command()
