@@ -104,20 +104,21 @@ def end(mark: str, patience: float, hurry: threading.Event | None = None) -> int
     Returns:
         How many there were at first.
     """
-    from psutil import Error, wait_procs
+    from psutil import Error
 
     first = marked(mark)
     for process in first if patience else ():
         with suppress(Error):
             process.send_signal(signal.SIGINT)
-    deadline, left = time.monotonic() + patience, first
-    while left and time.monotonic() < deadline and not (hurry and hurry.is_set()):
-        _, left = wait_procs(left, timeout=POLL)
+    # It is looked for them, and not waited: psutil would take a child's exit code, which is its parent's to know.
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and marked(mark) and not (hurry and hurry.is_set()):
+        time.sleep(POLL)
     for _ in range(ROUNDS):
         if not (left := marked(mark)):
             break
         for process in left:
             with suppress(Error):
                 process.kill()
-        wait_procs(left, timeout=1)
+        time.sleep(POLL)
     return len(first)
