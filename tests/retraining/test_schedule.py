@@ -147,7 +147,7 @@ def test_the_second_scheduler_says_who_the_first_is(workshop: Callable, serve: C
     decide(tmp_path, retrain=False)
     shop = workshop({})
     first = serve(shop, {})
-    until(lambda: shop.ledger.scheduler() and shop.ledger.ticks(1)[0].status == "done", tmp_path)
+    until(lambda: [tick.status for tick in shop.ledger.ticks(1)] == ["done"], tmp_path)
     assert shop.ledger.scheduler()[0].pid == first.pid
     second = serve(shop, {})
     assert second.wait(30) == 1
@@ -181,7 +181,10 @@ def test_by_hand_refuses_while_one_is_at_work_and_takes_up_what_was_left(worksho
     decide(tmp_path, retrain=False)
     shop = workshop({})
     scheduler = Scheduler(shop)
-    with scheduler._alone("tick.toy"), pytest.raises(AtWork, match=rf"tick\.toy is being worked on by process {os.getpid()}"):
+    with (
+        scheduler._alone("tick.toy"),
+        pytest.raises(AtWork, match=rf"tick\.toy is being worked on by process {os.getpid()}"),
+    ):
         Scheduler(shop).run_now("toy")
     tick, ending = scheduler.run_now("toy")
     assert (tick.by_hand, ending.outcome) == (True, "no need: new data")

@@ -35,7 +35,7 @@ def test_families_are_trained_and_then_judged_in_one_parent_run(workshop: Callab
     assert shop.work_off(tick) == Ending("done", "retrained gmm, vae: new data")
     assert trace(tmp_path, "ended") == ["watch", "gmm", "vae", "retrain"]
     assert {(tmp_path / f"{name}.env").read_text() for name in ("watch", "gmm", "vae", "retrain")} == {tick.key}
-    assert tick.key.startswith(f"toy {tick.due_at:%Y-%m-%d %H.%M} UTC ")
+    assert tick.key.startswith(f"toy {tick.due_at:%Y-%m-%d %H:%M} UTC ")
     assert {each["status"] for each in shop.ledger.steps(tick).values()} == {"done"}
     assert shop.ledger.ticks(1)[0].status == "done"
 
@@ -103,7 +103,9 @@ def test_a_stop_ends_the_step_and_the_tick_goes_on_where_it_was(workshop: Callab
     shop = workshop({"gmm": f"{clean}; time.sleep(60 * (tries < 1))"})
     decide(tmp_path, "gmm")
     tick = begin(shop)
-    waiting = threading.Thread(target=lambda: (_until(lambda: "gmm" in trace(tmp_path)), time.sleep(0.3), shop.stop.set()))
+    waiting = threading.Thread(
+        target=lambda: (_until(lambda: "gmm" in trace(tmp_path)), time.sleep(0.3), shop.stop.set())
+    )
     waiting.start()
     with pytest.raises(Stopped):
         shop.work_off(tick)

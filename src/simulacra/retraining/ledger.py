@@ -285,7 +285,7 @@ class Ledger:
         database: sqlite3.Connection, dataset: str, due_at: datetime, status: str, *, by_hand: bool = False
     ) -> int | None:
         """Add a tick where there is none of that time, and return its number."""
-        key = f"{dataset} {due_at.astimezone(UTC):%Y-%m-%d %H.%M} UTC {secrets.token_hex(3)}"
+        key = f"{dataset} {due_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC {secrets.token_hex(3)}"
         done = database.execute(
             "INSERT OR IGNORE INTO ticks (dataset, due_at, by_hand, key, status) VALUES (?, ?, ?, ?, ?)",
             (dataset, _text(due_at), by_hand, key, status),

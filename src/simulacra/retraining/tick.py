@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -84,7 +85,7 @@ class Workshop:
 
     def logs(self, key: str) -> Path:
         """Return the folder of what a tick's processes print."""
-        return self.state / "schedule" / "logs" / key.replace(" ", "_")
+        return self.state / "schedule" / "logs" / re.sub(r"[^\w-]+", "_", key)
 
     def _steps(self, tick: Tick) -> Ending:
         first = self.commands(tick.dataset, ()).watch
