@@ -27,6 +27,7 @@ from simulacra.hooks import ProjectHooks
 from simulacra.incremental import make_plan
 from simulacra.models import FAMILIES, refuse_missing
 from simulacra.retraining.commands import champion
+from simulacra.retraining.schedule_commands import schedule
 from simulacra.settings import HOOKS
 from simulacra.tracking import TrackingHooks
 from simulacra.training import interruption
@@ -309,8 +310,7 @@ cli.add_command(
         context_settings=kedro_run.context_settings,
     )
 )
-
-
+cli.add_command(schedule)
 cli.add_command(all_told_plainly(champion))
 
 

@@ -12,7 +12,7 @@ CONFIG_LOADER_CLASS = ExperimentConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
-    "config_patterns": {"experiments": ["experiments.yml"], "mlflow": ["mlflow.yml"]},
+    "config_patterns": {"experiments": ["experiments.yml"], "mlflow": ["mlflow.yml"], "schedule": ["schedule.yml"]},
     # An environment holds deltas only: its keys are merged into base's, level by level.
-    "merge_strategy": {"parameters": "soft", "experiments": "soft", "mlflow": "soft"},
+    "merge_strategy": {"parameters": "soft", "experiments": "soft", "mlflow": "soft", "schedule": "soft"},
 }

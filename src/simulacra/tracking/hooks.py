@@ -17,6 +17,7 @@ from simulacra.experiments import data_root, flat
 from simulacra.incremental import Unchanged
 from simulacra.tracking.config import TrackingConfig
 from simulacra.tracking.content import SPEAKING, artifact_place, content, plain, split_inputs
+from simulacra.tracking.joining import parent_key
 from simulacra.tracking.journal import PLACE, Journal
 from simulacra.tracking.ledger import PARENT
 from simulacra.tracking.sender import Sender
@@ -153,7 +154,7 @@ class TrackingHooks:
         resolved = {name: plain(parameters[name]) for name in ("seed", *datasets) if name in parameters}
         title = " ".join(sorted(run_params["pipeline_names"] or datasets))
         tags = self._tags(run_params, title)
-        self._record("create", PARENT, name=title, tags=tags, nodes=nodes[PARENT])
+        self._record("create", PARENT, nodes=nodes[PARENT], **_parent(title, tags))
         self._parameters(PARENT, resolved)
         self._record("dict", PARENT, name="resolved_parameters.yml", data=resolved)
         families = sorted(nodes.keys() - {PARENT})
@@ -280,6 +281,14 @@ def _namespace(node: "Node") -> str:
     """Return `<dataset>.<family>` for a family's node, PARENT for any other."""
     namespace = str(node.namespace or "")
     return namespace if len(namespace.split(".")) == FAMILY_DEPTH else PARENT
+
+
+def _parent(title: str, tags: dict[str, str]) -> dict[str, Any]:
+    """Return name and tags of the parent run; one that several processes join has what is the same in them all."""
+    if (key := parent_key()) is None:
+        return {"name": title, "tags": tags}
+    shared = ("kedro.env", "mlflow.source.git.commit")
+    return {"name": key, "join": key, "tags": {name: tags[name] for name in shared}}
 
 
 def _said_by(error: Exception) -> str:

@@ -21,6 +21,7 @@ class Ledger:
         self.time = 0
         self._open: dict[str, int] = {}
         self._closed: set[str] = set()
+        self._joined: set[str] = set()
         self._running: dict[str, str] = {}
         self._done: set[str] = set()
         self._reused: dict[str, list[str]] = {}
@@ -49,6 +50,8 @@ class Ledger:
 
     def _create(self, record: Record) -> Iterator[Record]:
         self._open[record["run"]] = record["nodes"]
+        if "join" in record:
+            self._joined.add(record["run"])
         yield record
 
     def _pass(self, record: Record) -> Iterator[Record]:
@@ -103,4 +106,5 @@ class Ledger:
     def _close(self, run: str, status: str) -> Iterator[Record]:
         if self._open.pop(run, None) is not None:
             self._closed.add(run)
-            yield {"op": "end", "run": run, "status": status, "time": self.time}
+            joined = {"joined": True} if run in self._joined else {}
+            yield {"op": "end", "run": run, "status": status, "time": self.time, **joined}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from simulacra.tracking.config import TrackingConfig
+from simulacra.tracking.joining import note_joined
 from simulacra.tracking.journal import Journal, Record
 from simulacra.tracking.ledger import PARENT, Ledger
 from simulacra.tracking.store import BUSY, Store, brief, import_mlflow, warn
@@ -135,7 +136,10 @@ class Sender:
 
         def send(call: Record) -> None:
             key = call["run"]
-            if call["op"] == "create":
+            if "join" in call:
+                runs[key] = store.join(call, experiment, self._root / "joining.lock")
+                note_joined(self._root, call["join"], runs[key])
+            elif call["op"] == "create":
                 unique, parent = f"{journal.folder.name}/{key}", runs.get(PARENT)
                 runs[key] = store.create(call, unique, experiment, parent, again=not alive)
             else:

@@ -155,6 +155,35 @@ class Store:
 
         return str(self._persist(find_or_create).info.run_id)
 
+    def join(self, record: Record, experiment: str, lock: Path) -> str:
+        """Create the run that several processes share, or find it where another one has, and return its id.
+
+        One that had ended goes on; not where it ended after this process began, whose records then come late.
+
+        Args:
+            record: the run's name, tags and time, and the key that they share.
+            experiment: name of the experiment; made if need be.
+            lock: file by which the processes take turns: a server would let two create at once.
+
+        Raises:
+            SimulacraError: where the experiment lies among the deleted ones.
+            Exception: whatever MLflow and the way there come up with.
+        """
+        from filelock import FileLock
+
+        key = f"joined/{record['join']}"
+
+        def find_or_create(_: bool) -> "Run":
+            place = self._experiment(experiment)
+            if found := self._find(place, key, deleted=False):
+                if found.info.status != "RUNNING" and (found.info.end_time or 0) <= record["time"]:
+                    self._client.update_run(found.info.run_id, "RUNNING")
+                return found
+            return self._client.create_run(place, record["time"], {KEY: key} | record["tags"], record["name"])
+
+        with FileLock(lock, timeout=LOCK_WAIT):
+            return str(self._persist(find_or_create).info.run_id)
+
     def answers(self) -> bool:
         """Tell whether MLflow answers at all; where it does, what failed is about what was sent."""
         try:
@@ -199,8 +228,12 @@ class Store:
             self._client.log_dict(run, call["data"], call["name"])
         elif call["op"] == "inputs":
             self._inputs(call, run)
-        else:
+        elif not ("joined" in call and self._ended_later(call, run)):
             self._client.set_terminated(run, call["status"], call["time"])
+
+    def _ended_later(self, call: Record, run: str) -> bool:
+        """Tell whether another process ended the run after this one did: the last one has the last word."""
+        return (self._client.get_run(run).info.end_time or 0) > int(call["time"])
 
     def _batch(self, call: Record, run: str) -> None:
         from mlflow.entities import Metric, Param, RunTag
@@ -241,10 +274,11 @@ class Store:
             self._experiments[name] = str(made)
         return self._experiments[name]
 
-    def _find(self, experiment: str, key: str) -> "Run | None":
+    def _find(self, experiment: str, key: str, *, deleted: bool = True) -> "Run | None":
         from mlflow.entities import ViewType
 
-        found = self._client.search_runs([experiment], f"tags.`{KEY}` = '{key}'", ViewType.ALL, max_results=1)
+        which = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
+        found = self._client.search_runs([experiment], f"tags.`{KEY}` = '{key}'", which, max_results=1)
         return found[0] if found else None
 
     def _persist(self, action: Callable[[bool], T]) -> T:

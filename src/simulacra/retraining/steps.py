@@ -1,0 +1,90 @@
+"""The steps of one tick, as commands: look at the data, train what that asks for, and judge it against the champion."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from simulacra.errors import SimulacraError
+
+TRAINING = ("train", "generate", "evaluate", "augment")
+"""Pipelines that a family goes through on its own."""
+
+
+class Step(NamedTuple):
+    """One process of a tick: a name that no other has in it, and its command."""
+
+    name: str
+    command: tuple[str, ...]
+
+
+class Steps(NamedTuple):
+    """A tick's steps: the first decides whether there are others, and those in between may run side by side."""
+
+    watch: Step
+    families: tuple[Step, ...]
+    retrain: Step
+
+
+Commands = Callable[[str, Sequence[str]], Steps]
+"""Gives the steps for a dataset and the families to be trained."""
+
+
+class Decision(NamedTuple):
+    """What the first step has found: whether to retrain, why or why not, and which families."""
+
+    retrain: bool
+    reasons: tuple[str, ...]
+    families: tuple[str, ...]
+
+
+def steps(dataset: str, families: Sequence[str], kedro: Sequence[str], options: Sequence[str] = ()) -> Steps:
+    """Return the steps of a tick.
+
+    Args:
+        dataset: its name.
+        families: those to be trained.
+        kedro: the command that starts Kedro.
+        options: further options of `kedro run`.
+
+    Example:
+        >>> steps("mnist", ["vae"], ["kedro"]).families[0].command
+        ('kedro', 'run', '--pipelines', 'train,generate,evaluate,augment', '--namespaces', 'mnist.vae')
+    """
+
+    def run(pipelines: Sequence[str], namespace: str) -> tuple[str, ...]:
+        return (*kedro, "run", "--pipelines", ",".join(pipelines), "--namespaces", namespace, *options)
+
+    return Steps(
+        Step("watch", run(("ingest", "preprocess", "watch"), dataset)),
+        tuple(Step(f"train {family}", run(TRAINING, f"{dataset}.{family}")) for family in families),
+        Step("retrain", run(("retrain",), dataset)),
+    )
+
+
+def decision_place(data_root: Path, dataset: str) -> Path:
+    """Return where the first step leaves what it has found."""
+    return data_root / "08_reporting" / dataset / "retrain_decision.json"
+
+
+def read_decision(place: Path) -> Decision:
+    """Return what the first step has found.
+
+    Raises:
+        SimulacraError: where the file is not there or is no such record; names it.
+    """
+    try:
+        return _decision(json.loads(place.read_text()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SimulacraError(f"{place} does not say whether to retrain: {type(error).__name__} {error}") from error
+
+
+def _decision(record: Mapping[str, Any]) -> Decision:
+    reasons, families = (tuple(map(str, record[key])) for key in ("reasons", "families"))
+    if type(record["retrain"]) is not bool:
+        raise ValueError(f"retrain is {record['retrain']!r}")
+    for family in families:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", family):
+            raise ValueError(f"{family!r} names no family")
+    return Decision(record["retrain"], reasons, families)
