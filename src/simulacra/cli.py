@@ -6,7 +6,8 @@ import multiprocessing
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from simulacra.errors import SimulacraError
-from simulacra.experiments import ASKING_PEOPLE, CONF_SOURCE, STAGES, load_experiments, unknown
+from simulacra.experiments import ASKING_PEOPLE, CONF_SOURCE, RETRAINING, STAGES, load_experiments, unknown
 from simulacra.files import UNWRITABLE
 from simulacra.hooks import ProjectHooks
 from simulacra.incremental import make_plan
@@ -30,6 +31,7 @@ from simulacra.retraining.commands import champion
 from simulacra.retraining.schedule_commands import schedule
 from simulacra.settings import HOOKS
 from simulacra.tracking import TrackingHooks
+from simulacra.tracking.joining import PARENT_RUN
 from simulacra.training import interruption
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ def choose(options: dict[str, Any]) -> dict[str, Any]:
     pipelines = [options["pipeline"]] if options["pipeline"] else list(options["pipelines"] or [])
     namespaces = list(options["namespaces"] or [])
     trained = (f"train_{family}" for entry in experiments.values() for family in entry.families)
-    stages = {*STAGES, *ASKING_PEOPLE, *trained}
+    stages = {*STAGES, *ASKING_PEOPLE, *RETRAINING, *trained}
     for family in {name.removeprefix("train_").rpartition(".")[2] for name in (*pipelines, *namespaces)} & {*FAMILIES}:
         refuse_missing(family)
     for name in pipelines:
@@ -264,7 +266,70 @@ def run(**options: Any) -> Any:
     assert kedro_run.callback is not None  # noqa: S101
     chosen = choose(options)
     with interruption.handled():
+        if "retrain" in chosen["pipelines"]:
+            return retrain(chosen)
         return kedro_run.callback(**chosen) if leave_out_what_is_done(chosen) else None
+
+
+def retrain(options: dict[str, Any]) -> None:
+    """Look at the data of each dataset, train what they ask for, and let the gate decide; all below one MLflow parent.
+
+    Raises:
+        SimulacraError: where more is asked for than whole datasets, or one whose kind cannot be retrained.
+    """
+    experiments = load_experiments()
+    if options["pipelines"] != ["retrain"] or any(options[name] for name in CUTS):
+        raise SimulacraError("retrain decides itself what is to be run: ask for nothing beside it but --namespaces")
+    for dataset in options["namespaces"]:
+        if dataset not in experiments:
+            raise SimulacraError(f"retrain is for whole datasets; use --namespaces {dataset.split('.')[0]}")
+        if experiments[dataset].kind != "image":
+            raise SimulacraError(f"retrain knows images only, and {dataset} holds {experiments[dataset].kind}s")
+    for dataset in options["namespaces"]:
+        with joined(dataset):
+            retrain_dataset(dataset, options)
+
+
+def retrain_dataset(dataset: str, options: dict[str, Any]) -> None:
+    """Ask whether it is time; if so train the families concerned, and judge them beside the champion."""
+    from kedro.framework.project import pipelines
+
+    _run_what_is_stale(options | {"pipelines": ["ingest", "preprocess", "watch"], "namespaces": [dataset]})
+    decision = _load(f"{dataset}.retrain_decision", options)
+    click.echo(decision["sentence"])
+    if not decision["retrain"]:
+        return
+    wanted = {dataset, *_children(dataset, decision["families"])}
+    whole = pipelines["retrain"].filter(node_namespaces=[dataset])
+    nodes = [node.name for node in whole.nodes if node.namespace in wanted and "watch" not in node.tags]
+    _run_what_is_stale(options | {"pipelines": ["retrain"], "namespaces": [], "node_names": nodes})
+    click.echo(_load(f"{dataset}.gate_record", options)["sentence"])
+
+
+@contextmanager
+def joined(dataset: str) -> Iterator[None]:
+    """Let the runs inside have one MLflow parent, unless whoever began this process has named one."""
+    if named := os.environ.get(PARENT_RUN):
+        logger.debug("joins %s", named)
+        yield
+        return
+    os.environ[PARENT_RUN] = f"{dataset} retrain {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+    try:
+        yield
+    finally:
+        del os.environ[PARENT_RUN]
+
+
+def _run_what_is_stale(options: dict[str, Any]) -> None:
+    assert kedro_run.callback is not None  # noqa: S101
+    if leave_out_what_is_done(options):
+        kedro_run.callback(**options)
+
+
+def _load(name: str, options: dict[str, Any]) -> Any:
+    """Return what a run has saved."""
+    about = {"env": options["env"], "conf_source": options["conf_source"], "runtime_params": options["params"]}
+    return KedroSession.create(save_on_close=False, **about).load_context().catalog.load(name)
 
 
 def leave_out_what_is_done(options: dict[str, Any]) -> bool:

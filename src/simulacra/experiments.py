@@ -18,9 +18,11 @@ KINDS = ("image", "text")
 STAGES = ("ingest", "preprocess", "train", "generate", "evaluate", "augment", "explore", "edit", "report")
 ASKING_PEOPLE = ("human_study", "human_results")
 """Stages that wait for people to answer, and so are no part of a dataset's whole pipeline."""
+RETRAINING = ("watch", "retrain")
+"""Stages that ask whether it is time to train anew, and do so; they have a rhythm of their own."""
 SECTIONS = (
     *("split", "generation", "evaluation", "guests", "augmentation", "exploration", "editing", "language"),
-    *ASKING_PEOPLE,
+    *("retraining", *ASKING_PEOPLE),
 )
 """Top-level parameter blocks of which every dataset has its own copy."""
 SWITCHES = ("seed", "force")
@@ -117,7 +119,7 @@ def parse_experiments(raw: Mapping[str, Any]) -> dict[str, Experiment]:
 
 
 def _parse_experiment(name: str, entry: Mapping[str, Any]) -> Experiment:
-    taken = {*STAGES, *ASKING_PEOPLE, *SHARED, *FAMILIES, *(f"train_{family}" for family in FAMILIES)}
+    taken = {*STAGES, *ASKING_PEOPLE, *RETRAINING, *SHARED, *FAMILIES, *(f"train_{family}" for family in FAMILIES)}
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name) or name in taken:
         raise SimulacraError(
             f"experiments.yml: {name!r} cannot name a dataset; use lower-case letters, digits and underscores, "
@@ -164,7 +166,8 @@ def expand(
     options = command_options(runtime, environment)
     for name, experiment in experiments.items():
         own, said = parameters.get(name) or {}, runtime.get(name) or {}
-        block: dict[str, Any] = {"experiment": {"dataset": name, "kind": experiment.kind, "options": options}}
+        about = {"dataset": name, "kind": experiment.kind, "families": experiment.families, "options": options}
+        block: dict[str, Any] = {"experiment": about}
         block |= {section: merge(parameters, own, runtime, said, key=section) for section in SECTIONS}
         for section in ("evaluation", "augmentation"):
             classifier = block[section].setdefault("classifier", {})

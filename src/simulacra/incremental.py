@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 STATE = "SIMULACRA_STATE"
 """Environment variable that tells worker processes where the records of done nodes and the locks lie."""
 
-CHANGES_NO_RESULT = {"training": frozenset(RUNTIME), "experiment": frozenset({"options"})}
+CHANGES_NO_RESULT = {"training": frozenset(RUNTIME), "experiment": frozenset({"families", "options"})}
 CHANGES_NO_RESULT |= dict.fromkeys(FAMILIES, frozenset({"sampling"}))
 CHANGES_NO_RESULT |= {"efficientnet_lite0": frozenset({"weights"}), "dinov2": frozenset({"download"})}
 CHANGES_NO_RESULT |= {"inception": frozenset({"weights", "download", "download_to"})}

@@ -7,7 +7,7 @@ from operator import add
 
 from kedro.pipeline import Pipeline
 
-from simulacra.experiments import ASKING_PEOPLE, STAGES, Experiment, load_experiments
+from simulacra.experiments import ASKING_PEOPLE, RETRAINING, STAGES, Experiment, load_experiments
 from simulacra.models import FAMILIES, Family
 from simulacra.pipelines.augment import pipeline as augment
 from simulacra.pipelines.edit import pipeline as edit
@@ -19,13 +19,14 @@ from simulacra.pipelines.human_study import pipeline as human_study
 from simulacra.pipelines.ingest import pipeline as ingest
 from simulacra.pipelines.preprocess import pipeline as preprocess
 from simulacra.pipelines.report import pipeline as report
+from simulacra.pipelines.retrain import pipeline as retrain
 from simulacra.pipelines.train import pipeline as train
 
 DATASET_WIDE = {
     *("train_set", "validation_set", "test_set", "split_record", "extractor", "extractor_record", "real_accuracy"),
-    *("edit_pictures", "edit_mask", "edit_source", "human_record"),
+    *("edit_pictures", "edit_mask", "edit_source", "human_record", "gate_record", "registry"),
     *("params:experiment", "params:generation", "params:evaluation", "params:augmentation", "params:exploration"),
-    *("train_texts", "validation_texts", "test_texts", "params:editing", "params:language"),
+    *("train_texts", "validation_texts", "test_texts", "params:editing", "params:language", "params:retraining"),
 }
 """What the pipelines of a family read from its dataset's namespace rather than from their own."""
 
@@ -34,7 +35,9 @@ def register_pipelines() -> dict[str, Pipeline]:
     """Return one pipeline a stage (over all datasets), one a family's training, one a dataset, and `__default__`."""
     experiments = list(load_experiments().values())
     parts = {experiment.dataset: dataset_stages(experiment) for experiment in experiments}
-    pipelines = {stage: _sum(stages[stage] for stages in parts.values()) for stage in (*STAGES, *ASKING_PEOPLE)}
+    pipelines = {
+        stage: _sum(stages[stage] for stages in parts.values()) for stage in (*STAGES, *ASKING_PEOPLE, *RETRAINING)
+    }
     for family in sorted({family for experiment in experiments for family in experiment.families}):
         pipelines[f"train_{family}"] = pipelines["train"].only_nodes_with_tags(family)
     for dataset, stages in parts.items():
@@ -45,7 +48,7 @@ def register_pipelines() -> dict[str, Pipeline]:
 def dataset_stages(experiment: Experiment) -> dict[str, Pipeline]:
     """Return the pipelines of one dataset, all its families included, by stage; a stage may be empty."""
     made = {"image": _image_stages, "text": _text_stages}[experiment.kind](experiment)
-    return {stage: made.get(stage, Pipeline([])) for stage in (*STAGES, *ASKING_PEOPLE)}
+    return {stage: made.get(stage, Pipeline([])) for stage in (*STAGES, *ASKING_PEOPLE, *RETRAINING)}
 
 
 def _text_stages(experiment: Experiment) -> dict[str, Pipeline]:
@@ -70,10 +73,13 @@ def _image_stages(experiment: Experiment) -> dict[str, Pipeline]:
         warnings.filterwarnings("ignore", message=".*'\\.' characters.*")
         whole = _of_dataset(report.create_dataset_pipeline(experiment.families), experiment)
         study = _of_dataset(human_study.create_pipeline(experiment.families), experiment)
+        gate = _of_dataset(retrain.create_dataset_pipeline(experiment.families), experiment)
     edits = _of_families(edit.create_family_pipeline, experiment)
-    return {
+    gate += _of_families(lambda _: retrain.create_family_pipeline(), experiment)
+    made = {
         "ingest": _of_dataset(ingest.create_pipeline(), experiment),
         "preprocess": _of_dataset(preprocess.create_pipeline(), experiment),
+        "watch": _of_dataset(retrain.create_watch_pipeline(), experiment),
         "train": _of_families(lambda _: train.create_pipeline(), experiment),
         "generate": _of_families(generate.create_pipeline, experiment),
         "evaluate": _of_dataset(evaluate.create_dataset_pipeline(), experiment)
@@ -90,6 +96,9 @@ def _image_stages(experiment: Experiment) -> dict[str, Pipeline]:
         + _of_families(lambda _: human_results.create_family_pipeline(), experiment)
         + whole,
     }
+    # All that the gate's decision hangs on, and no picture besides.
+    ends = [f"{experiment.dataset}.{family}.promotion" for family in experiment.families]
+    return made | {"retrain": (_sum(made[each] for each in (*STAGES, "watch")) + gate).to_outputs(*ends)}
 
 
 def _of_dataset(template: Pipeline, experiment: Experiment) -> Pipeline:

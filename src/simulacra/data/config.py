@@ -186,6 +186,11 @@ class SplitConfig(BaseModel):
     validation: float = Field(0.2, gt=0, lt=1, description="Share that training may look at, to stop or to choose.")
     test: float = Field(0.2, gt=0, lt=1, description="Share that only the evaluation sees.")
     seed: int = Field(0, ge=0, description="Same seed, same rows in each split.")
+    by: Literal["order", "content"] = Field(
+        "order",
+        description="What deals them. order: chance, with exact shares. content: what an image shows, so that it stays "
+        "where it is when others come; retraining needs that. Shares are met on average.",
+    )
 
     @property
     def shares(self) -> tuple[float, float, float]:

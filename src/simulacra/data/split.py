@@ -46,6 +46,7 @@ class Split:
         sets = {"train": self.train, "validation": self.validation, "test": self.test}
         return {
             "seed": self.config.seed,
+            "by": self.config.by,
             "shares": dict(zip(sets, self.config.shares, strict=True)),
             "duplicates_dropped": self.duplicates_dropped,
             "splits": {
@@ -72,9 +73,12 @@ def stratified_split(image_set: ImageSet, config: SplitConfig) -> Split:
     validation split from train. Duplicates within a split stay: they are part of the distribution. Each split comes
     shuffled, so that its first rows are a fair sample of it.
 
+    Dealt by content, an image's place hangs on its pixels and the seed alone. So it is the same whatever else the data
+    hold: what a model was fitted to yesterday is no test image tomorrow. Shares are then met on average only.
+
     Args:
         image_set: images (n, channels, height, width), with labels or without.
-        config: shares and seed.
+        config: shares, seed and what deals.
 
     Returns:
         Three disjoint sets which cover the data, but for the duplicates dropped.
@@ -82,9 +86,13 @@ def stratified_split(image_set: ImageSet, config: SplitConfig) -> Split:
     Raises:
         SimulacraError: where a class is too small to appear in every split; names the class and its count.
     """
-    rng = np.random.default_rng(config.seed)
-    dealt = [_deal(rng.permutation(rows), config.shares) for rows in _strata(image_set)]
-    train, validation, test = (rng.permutation(np.concatenate(parts)) for parts in zip(*dealt, strict=True))
+    strata = _strata(image_set)
+    if config.by == "content":
+        train, validation, test = _dealt_by_content(image_set, config)
+    else:
+        rng = np.random.default_rng(config.seed)
+        dealt = [_deal(rng.permutation(rows), config.shares) for rows in strata]
+        train, validation, test = (rng.permutation(np.concatenate(parts)) for parts in zip(*dealt, strict=True))
     digests = np.array([hashlib.sha256(image.tobytes()).hexdigest() for image in image_set.images])
     kept_train = train[~np.isin(digests[train], digests[np.concatenate([validation, test])])]
     kept_validation = validation[~np.isin(digests[validation], digests[test])]
@@ -127,8 +135,20 @@ def _deal(rows: Rows, shares: Sequence[float]) -> list[Rows]:
     return np.split(rows, np.cumsum(counts)[:-1])
 
 
+def _dealt_by_content(image_set: ImageSet, config: SplitConfig) -> list[Rows]:
+    """Return the rows of train, validation and test, in an order that new images do not change either."""
+    salt = config.seed.to_bytes(8, "big")
+    hashes = [hashlib.sha256(salt + image.tobytes()).digest() for image in image_set.images]
+    place, order = (np.array([int.from_bytes(each[a : a + 8], "big") for each in hashes], float) for a in (0, 8))
+    part = np.searchsorted(np.cumsum(config.shares)[:-1], place / 2**64, side="right")
+    by_order = np.argsort(order, kind="stable")
+    return [by_order[part[by_order] == number] for number in range(len(config.shares))]
+
+
 def _check_none_emptied(split: Split) -> None:
-    """Refuse a split in which dropping duplicates left a class, or everything, out of train or validation."""
+    """Refuse a split in which duplicates, or chance where content deals, left a class or everything out of a part."""
+    if split.config.by == "content":
+        _check_none_left_out(split)
     for part_name, part in (("train", split.train), ("validation", split.validation)):
         for name, count in (class_counts(part) or {"": len(part)}).items():
             if count == 0:
@@ -136,4 +156,14 @@ def _check_none_emptied(split: Split) -> None:
                     f"{f'class {name!r}' if name else 'the dataset'} has no image left in the {part_name} split once "
                     "exact duplicates of validation and test images are dropped: it holds too few distinct images, "
                     "add some" + (" or leave the class out" if name else "")
+                )
+
+
+def _check_none_left_out(split: Split) -> None:
+    for part_name, part in (("train", split.train), ("validation", split.validation), ("test", split.test)):
+        for name, count in (class_counts(part) or {"": len(part)}).items():
+            if not count:
+                raise SimulacraError(
+                    f"{f'class {name!r}' if name else 'the dataset'} has no image in the {part_name} split when "
+                    "content deals them: add images, or take another split.seed"
                 )

@@ -5,6 +5,7 @@ from simulacra.datasets.checked import CheckedDataset, OptionalDataset
 from simulacra.datasets.folders import CheckpointFolder, ClassifierDataset, ModelDataset
 from simulacra.datasets.image_sets import ImageSetDataset
 from simulacra.datasets.pictures import AnimationDataset, PictureFolder
+from simulacra.datasets.registry import RegistryDataset
 from simulacra.datasets.texts import TextSetDataset
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "ModelDataset",
     "OptionalDataset",
     "PictureFolder",
+    "RegistryDataset",
     "SealedDataset",
     "TextSetDataset",
 ]

@@ -94,6 +94,7 @@ METRICS: dict[str, Metric] = {
     "sliced_wasserstein": Metric("Sliced Wasserstein", "feature distance", "lower", 2),
     "memorised": Metric("Memorised", "share of samples", "lower", 3),
     "authenticity": Metric("Authentic", "share of samples", "higher", 3),
+    "kid_pixels": Metric("KID (averaged pixels)", "squared MMD × 1000", "lower", 2),
     "intensity_distance": Metric("Intensities", "grey levels", "lower", 2),
     "spectral_distance": Metric("Spectrum", "dB", "lower", 2),
     **{key: metric for metrics in THROUGH.values() for key, metric in metrics.items()},

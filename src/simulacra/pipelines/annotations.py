@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from simulacra.models.base import ImageModel
     from simulacra.models.language import LanguageModel
     from simulacra.pipelines.config import SamplingConfig, TextSamplingConfig
+    from simulacra.retraining.registry import Registry
 else:
-    DataFrame = Figure = ImageModel = ImageClassifier = ImageSet = LanguageModel = TextSet = Any
+    DataFrame = Figure = ImageModel = ImageClassifier = ImageSet = LanguageModel = Registry = TextSet = Any
     # Kedro makes it an instance as a part of the family's block; of a block and its part it cannot check both.
     SamplingConfig = TextSamplingConfig = Any
 
@@ -27,6 +28,7 @@ __all__ = [
     "ImageModel",
     "ImageSet",
     "LanguageModel",
+    "Registry",
     "SamplingConfig",
     "TextSamplingConfig",
     "TextSet",

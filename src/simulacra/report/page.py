@@ -60,6 +60,7 @@ MEANINGS = {
     "about 0.01 of one that invents, 1 of one that copies.",
     "authenticity": "Share of samples that are no nearer to a training image than that one's own nearest neighbour is. "
     "Compare it with the floor's, not with 1.",
+    "kid_pixels": "Squared maximum mean discrepancy of images averaged to 8 × 8 pixels, which needs no network.",
     "intensity_distance": "By how many grey levels a pixel would have to change for the histograms to agree: too pale, "
     "too dark or clipped images show here.",
     "spectral_distance": "By how many decibels the power at each spatial frequency differs: blur, noise and patterns "

@@ -110,8 +110,7 @@ def table(name: str, versions: "list[Version]") -> "Table":
     from rich import box
     from rich.table import Table
 
-    from simulacra.metrics import METRICS
-    from simulacra.report.leaderboard import format_value
+    from simulacra.metrics import METRICS, format_value
 
     measured = [key for key in METRICS if any(key in version.metrics for version in versions)][:SHOWN]
     titles = [METRICS[key].title for key in measured]

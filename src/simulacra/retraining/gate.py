@@ -245,6 +245,12 @@ def judge(
     )
 
 
+def nothing_to_judge(champion: Candidate | None, *, dry_run: bool) -> GateDecision:
+    """Return the decision where no challenger is another model than the champion."""
+    by = ranked_by(champion.record["metrics"] if champion else ())
+    return GateDecision(champion.name if champion else None, None, by, 1.0, dry_run, ())
+
+
 def noise_of_difference(
     before: Measured, after: Measured, *, relative: float, trainings: int | None, level: float
 ) -> float:

@@ -36,6 +36,9 @@ CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 MODEL = "artifacts/model"
 """Folder of the family's own files among a version's artifacts."""
 
+RECORD = "artifacts/record.json"
+"""What was known of the model when it was registered."""
+
 PLACE = "model"
 """Folder of a version among the artifacts of the run that registered it."""
 
@@ -142,7 +145,10 @@ class Registry:
             SimulacraError: where the folder is not whole, the record is another model's, the registry does not answer
                 or the disk is full. No alias has moved then, and the next call goes on from there.
         """
-        model = files.read(folder, load_model)
+        return self.register_model(files.read(folder, load_model), record=record)
+
+    def register_model(self, model: "GenerativeModel[Any]", *, record: Mapping[str, Any]) -> Version:
+        """Return the version of a model, as `register` does of one that lies in a folder."""
         tags = self._tags(model, record)
         with self._plainly(f"cannot take {model.name}", "no alias has moved, and the same command goes on from here"):
             whole = next((each for each in self._same(tags) if not self._damage(each)), None)
@@ -257,6 +263,33 @@ class Registry:
                     raise SimulacraError(f"{self._called(version)} is not whole: {damage}; register its model again")
                 self._load(version, place)
 
+    def record(self, version: Version) -> dict[str, Any]:
+        """Return what was registered with a version.
+
+        Raises:
+            SimulacraError: where its files are not whole.
+        """
+        with self._whole(version) as place:
+            found: dict[str, Any] = json.loads((place / RECORD).read_text())
+            return found
+
+    def model(self, version: Version) -> Any:
+        """Return a version's model.
+
+        Raises:
+            SimulacraError: where its files are not whole.
+        """
+        with self._whole(version) as place:
+            return load_model(place / MODEL)
+
+    @contextmanager
+    def _whole(self, version: Version) -> Iterator[Path]:
+        """Give the folder of a version's files, every byte of which is as it was stored."""
+        with self._plainly(f"cannot give version {version.number}"), self._artifacts(version) as place:
+            if damage := _difference(version, place):
+                raise SimulacraError(f"{self._called(version)} is not whole: {damage}; register its model again")
+            yield place
+
     def fetch(self, version: Version, folder: Path) -> Path:
         """Put a version's model into a folder, whole and sealed as `ModelDataset` reads it, and return the folder.
 
@@ -265,9 +298,7 @@ class Registry:
                 disk is full; what was in the folder before is there still.
         """
         if folder.exists() and not (folder / "model.json").is_file() and (folder.is_file() or any(folder.iterdir())):
-            raise SimulacraError(
-                f"{folder} holds no model but something else; name a folder that is empty or new"
-            )
+            raise SimulacraError(f"{folder} holds no model but something else; name a folder that is empty or new")
         with self._plainly(f"cannot give version {version.number}"):
             files.write(folder, lambda scratch: self._download(version, scratch))
         return folder

@@ -12,6 +12,9 @@ from simulacra.errors import SimulacraError
 
 SQLITE = "sqlite:///"
 
+TRACKING = "SIMULACRA_TRACKING"
+"""Environment variable that tells a run's processes the project's folder and, on a line of its own, mlflow.yml."""
+
 CREDENTIALS = re.compile(r"://(?:[^\s/:@]+:(?!\d+[/?])[^\s?]*|[^\s/?#]*)@")
 """User and password in a URI; also one that is none, as its password has a slash that was not quoted."""
 

@@ -15,7 +15,7 @@ from kedro.framework.hooks import hook_impl
 
 from simulacra.experiments import data_root, flat
 from simulacra.incremental import Unchanged
-from simulacra.tracking.config import TrackingConfig
+from simulacra.tracking.config import TRACKING, TrackingConfig
 from simulacra.tracking.content import SPEAKING, artifact_place, content, plain, split_inputs
 from simulacra.tracking.joining import parent_key
 from simulacra.tracking.journal import PLACE, Journal
@@ -67,6 +67,7 @@ class TrackingHooks:
         self._environment = str(context.env or "local")
         self._project = Path(context.project_path)
         self._root = data_root(loader, self._project) / ".simulacra" / "tracking"
+        os.environ[TRACKING] = f"{self._project}\n{self._settings.model_dump_json()}"
 
     # Last of all hooks, so that a run that another of them refuses is not tracked as one that began.
     @hook_impl(trylast=True)

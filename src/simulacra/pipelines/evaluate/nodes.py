@@ -57,7 +57,7 @@ def evaluate_baselines(
 
     Of a training split with fewer images than are compared there is no record.
     """
-    judge = _judge(extractor, extractor_record, train_set, validation_set, test_set, generation, evaluation)
+    judge = make_judge(extractor, extractor_record, train_set, validation_set, test_set, generation, evaluation)
     seeds = sample_seeds(seed, generation.n_seeds)
     copies = [judge.copies(seeds)] if len(train_set) >= judge.n else []
     return [judge.floor(seeds), *copies, judge.noise(seeds)]
@@ -75,7 +75,7 @@ def try_evaluator(
     seed: int,
 ) -> dict[str, Any]:
     """Return whether the ranking metric rises as real images are made worse."""
-    judge = _judge(extractor, extractor_record, train_set, validation_set, test_set, generation, evaluation)
+    judge = make_judge(extractor, extractor_record, train_set, validation_set, test_set, generation, evaluation)
     return judge.responses(seed)
 
 
@@ -96,7 +96,7 @@ def judge_guests(
 
     if not guests.root:
         return []
-    judge = _judge(extractor, extractor_record, train_set, validation_set, test_set, generation, evaluation)
+    judge = make_judge(extractor, extractor_record, train_set, validation_set, test_set, generation, evaluation)
     seeds = sample_seeds(seed, generation.n_seeds)
     records = []
     for name, place in guests.root.items():
@@ -128,7 +128,7 @@ def evaluate(
     """
     sha256 = model.fingerprint()
     refuse_unjudgeable(model.name, sha256, "samples", generation_record, training_record, split_record)
-    judge = _judge(extractor, extractor_record, train_set, validation_set, test_set, generation, evaluation)
+    judge = make_judge(extractor, extractor_record, train_set, validation_set, test_set, generation, evaluation)
     record = judge.family(model, samples, generation_record["seeds"], ema=training_record.get("ema"))
     return record | {"model_sha256": sha256}
 
@@ -185,7 +185,7 @@ def plot_prompts(prompt_fidelity: dict[str, Any], prompted_images: ImageSet) -> 
     return picture_table(unpack(prompt_fidelity["panels"], prompted_images))
 
 
-def _judge(
+def make_judge(
     extractor: ImageClassifier,
     record: dict[str, Any],
     train_set: ImageSet,
@@ -194,6 +194,7 @@ def _judge(
     generation: GenerationConfig,
     evaluation: EvaluationConfig,
 ) -> "Judge":
+    """Return the judge of images that all rows of a leaderboard share, with its extractors."""
     from simulacra.augmentation.accuracy_score import AccuracyScore
     from simulacra.metrics.cache import FeatureCache
     from simulacra.metrics.features import FeatureExtractor

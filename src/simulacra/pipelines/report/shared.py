@@ -27,23 +27,28 @@ def family_summary(
     """
     import yaml
 
-    from simulacra.metrics import COSTS
     from simulacra.plotting import png, training_curves
 
     family, model = metrics["row"], training_record["model_sha256"]
     refuse_stale(metrics, model, f"the metrics of {family} are", "--pipelines generate,evaluate")
     refuse_stale(drawing_record, model, f"what {family} drew is", "--pipeline generate")
-    measured = training_record | generation_cost
-    known = [key for key in COSTS if measured.get(key) is not None]
-    costs = {key: {"value": measured[key], "std": None, "per_seed": None} for key in known}
     return {
-        "record": metrics | {"metrics": metrics["metrics"] | costs},
+        "record": with_costs(metrics, training_record | generation_cost),
         "curves": encoded(png(training_curves(history))) if len(history) else None,
         "training": {key: value for key, value in training_record.items() if key not in {"config", "flags"}},
         # A model that was fitted before there were flags has none.
         "flags": training_record.get("flags", []),
         "config": yaml.safe_dump(training_record["config"], sort_keys=False),
     }
+
+
+def with_costs(record: Record, measured: Record) -> Record:
+    """Return a metrics record with those costs among its metrics that were measured."""
+    from simulacra.metrics import COSTS
+
+    known = [key for key in COSTS if measured.get(key) is not None]
+    costs = {key: {"value": measured[key], "std": None, "per_seed": None} for key in known}
+    return record | {"metrics": record["metrics"] | costs}
 
 
 def shown_family(summary: Record, said: Record, experiment: Record, **more: Any) -> "Family":

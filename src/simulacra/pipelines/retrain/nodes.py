@@ -1,0 +1,190 @@
+"""Look at today's images, judge the champion by them, and decide what becomes of its challengers."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from simulacra.errors import SimulacraError
+from simulacra.pipelines.annotations import DataFrame, ImageClassifier, ImageModel, ImageSet, Registry
+from simulacra.pipelines.config import EvaluationConfig, FamilyConfig, GenerationConfig
+from simulacra.pipelines.evaluate.nodes import make_judge
+from simulacra.pipelines.generate.nodes import sample_seeds
+from simulacra.pipelines.report.shared import with_costs
+from simulacra.retraining.config import RetrainingConfig
+
+if TYPE_CHECKING:
+    from simulacra.retraining.gate import Candidate
+
+Record = dict[str, Any]
+
+
+def watch(
+    train_set: ImageSet,
+    validation_set: ImageSet,
+    test_set: ImageSet,
+    registry: Registry,
+    retraining: RetrainingConfig,
+    experiment: Record,
+    parameters: Record,
+    seed: int,
+) -> Record:
+    """Return whether it is time to train anew, which families, and every reason that was looked at."""
+    from simulacra.retraining.facts import gather
+    from simulacra.retraining.reasons import decide
+
+    dataset, champion = experiment["dataset"], registry.champion()
+    facts, found = gather(
+        dataset,
+        experiment["families"],
+        champion and champion.family,
+        registry.record(champion) if champion else {},
+        registry.model(champion) if champion else None,
+        {"train": train_set, "validation": validation_set, "test": test_set},
+        _settings(parameters, dataset, champion.family) if champion else "",
+        seed,
+    )
+    decision = decide(facts, retraining)
+    return decision.record() | {"drift": found, "champion": champion and champion.number}
+
+
+def judge_champion(
+    registry: Registry,
+    extractor: ImageClassifier,
+    extractor_record: Record,
+    train_set: ImageSet,
+    validation_set: ImageSet,
+    test_set: ImageSet,
+    generation: GenerationConfig,
+    evaluation: EvaluationConfig,
+    seed: int,
+) -> Record:
+    """Return the champion's metrics record by today's data and passport; an empty one where there is no champion.
+
+    Raises:
+        SimulacraError: where today's test images are among those that it was fitted to.
+    """
+    import time
+
+    from simulacra.data.image_set import join
+    from simulacra.retraining.facts import refuse_leak
+    from simulacra.training.progress import announced
+
+    champion = registry.champion()
+    if champion is None:
+        return {}
+    record = registry.record(champion)
+    refuse_leak(record["rows"], test_set)
+    model, seeds = registry.model(champion), sample_seeds(seed, generation.n_seeds)
+    began = time.perf_counter()
+    with announced(f"champion, {champion.family}, samples"):
+        samples = join((model.sample(generation.n, seed=each) for each in seeds), generation.n * len(seeds))
+    cost = {"sample_ms": 1000 * (time.perf_counter() - began) / len(samples)}
+    judge = make_judge(extractor, extractor_record, train_set, validation_set, test_set, generation, evaluation)
+    metrics = judge.family(model, samples, seeds, ema=record["passport"]["ema"])
+    about = {"version": champion.number, "family": champion.family, "model_sha256": champion.model_sha256}
+    return with_costs(metrics, record["training"] | cost) | about
+
+
+def enter(metrics: Record, training_record: Record, generation_cost: Record, verdict: Record) -> Record:
+    """Return what the gate looks at of one family."""
+    return {
+        "record": with_costs(metrics, training_record | generation_cost),
+        "flags": training_record["flags"],
+        "verdict": verdict,
+        "train_sha256": training_record["train_sha256"],
+        "model_sha256": training_record["model_sha256"],
+    }
+
+
+def decide_at_gate(
+    champion_record: Record,
+    baselines: list[Record],
+    retrain_decision: Record,
+    split_record: Record,
+    retraining: RetrainingConfig,
+    *challengers: Record | None,
+) -> tuple[Record, DataFrame]:
+    """Return which challenger takes over, if any, and the table of all checks.
+
+    Only families that were to be trained anew stand for it, and none whose weights are the champion's own.
+
+    Raises:
+        SimulacraError: where one of them was not trained on today's data.
+    """
+    from simulacra.retraining.gate import Candidate, judge, nothing_to_judge
+
+    present = {entry["record"]["row"]: entry for entry in challengers if entry}
+    candidates = []
+    for family in retrain_decision["families"]:
+        entry = present.get(family)
+        if entry is None or entry["train_sha256"] != split_record["splits"]["train"]["fingerprint"]:
+            raise SimulacraError(
+                f"{family} was not trained on today's data; run `kedro run --pipeline retrain`, or "
+                "`kedro run --pipelines train,generate,evaluate,augment` for it"
+            )
+        if entry["model_sha256"] != champion_record.get("model_sha256"):
+            candidates.append(Candidate(family, entry["record"], entry["flags"], entry["verdict"]))
+    champion = _champion(champion_record)
+    if not candidates:
+        decision = nothing_to_judge(champion, dry_run=retraining.dry_run)
+    else:
+        floor, noise = (next(each for each in baselines if each["role"] == role) for role in ("floor", "noise"))
+        decision = judge(champion, candidates, retraining.gate, floor=floor, noise=noise, dry_run=retraining.dry_run)
+    about = {"reasons": retrain_decision["sentence"], "decided_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    return decision.record() | about, decision.frame()
+
+
+def take_over(
+    model: ImageModel,
+    metrics: Record,
+    training_record: Record,
+    gate_record: Record,
+    registry: Registry,
+    train_set: ImageSet,
+    validation_set: ImageSet,
+    test_set: ImageSet,
+    split_record: Record,
+    retraining: RetrainingConfig,
+    experiment: Record,
+    parameters: Record,
+) -> Record:
+    """Return the version that a family's model has become, if it won: registered, and champion unless that is to wait.
+
+    The alias moves last, when all else is in its place.
+    """
+    from simulacra.retraining.facts import rows_of
+
+    family = metrics["row"]
+    if gate_record["winner"] != family or retraining.dry_run:
+        return {"version": None, "champion": False}
+    sets = {"train": train_set, "validation": validation_set, "test": test_set}
+    version = registry.register_model(
+        model,
+        record=metrics
+        | {
+            "rows": {name: rows_of(part) for name, part in sets.items()},
+            "settings_sha256": _settings(parameters, experiment["dataset"], family),
+            "training": training_record,
+            "gate": gate_record,
+            "split": split_record["splits"]["train"]["fingerprint"],
+            "seed": training_record["seed"],
+            "promoted_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    )
+    registry.challenge(version.number)
+    if retraining.promote:
+        registry.promote(version.number)
+    return {"version": version.number, "champion": retraining.promote, "model_sha256": version.model_sha256}
+
+
+def _settings(parameters: Record, dataset: str, family: str) -> str:
+    """Return the hash of a family's parameters, which Kedro may have checked already; "" where it has none any more."""
+    from simulacra.retraining.facts import settings_sha256
+
+    block = parameters[dataset].get(family)
+    return settings_sha256(FamilyConfig.model_validate(block).model_dump(mode="json")) if block else ""
+
+
+def _champion(record: Record) -> "Candidate | None":
+    from simulacra.retraining.gate import Candidate
+
+    return Candidate(f"champion ({record['family']}, version {record['version']})", record) if record else None

@@ -1,0 +1,47 @@
+"""Templates of the stages `watch` and `retrain`: once a dataset, and once a dataset and family."""
+
+from collections.abc import Sequence
+
+from kedro.pipeline import Node, Pipeline
+
+from simulacra.pipelines.evaluate.pipeline import JUDGING
+from simulacra.pipelines.retrain.nodes import decide_at_gate, enter, judge_champion, take_over, watch
+
+SPLITS = ["train_set", "validation_set", "test_set"]
+ABOUT = ["params:retraining", "params:experiment", "parameters"]
+
+
+def create_watch_pipeline() -> Pipeline:
+    """Return splits, registry → whether to train anew."""
+    inputs = [*SPLITS, "registry", *ABOUT, "params:seed"]
+    return Pipeline([Node(watch, inputs, "retrain_decision", name="watch", tags="watch")])
+
+
+def create_dataset_pipeline(families: Sequence[str]) -> Pipeline:
+    """Return registry → the champion's metrics; these and all challengers' → the gate's decision."""
+    decided = ["champion_record", "baselines", "retrain_decision", "split_record", "params:retraining"]
+    decided += [f"{family}.challenger" for family in families]
+    return Pipeline(
+        [
+            Node(
+                judge_champion,
+                ["registry", *JUDGING, "params:seed"],
+                "champion_record",
+                name="judge_champion",
+                tags="retrain",
+            ),
+            Node(decide_at_gate, decided, ["gate_record", "gate_table"], name="decide_at_gate", tags="retrain"),
+        ]
+    )
+
+
+def create_family_pipeline() -> Pipeline:
+    """Return what was measured of a family → challenger; the gate's decision, model → version."""
+    own = ["metrics", "training_record", "generation_cost", "verdict"]
+    taken = ["model", "metrics", "training_record", "gate_record", "registry", *SPLITS, "split_record", *ABOUT]
+    return Pipeline(
+        [
+            Node(enter, own, "challenger", name="enter", tags="retrain"),
+            Node(take_over, taken, "promotion", name="take_over", tags="retrain"),
+        ]
+    )
