@@ -265,9 +265,7 @@ class Registry:
                 disk is full; what was in the folder before is there still.
         """
         if folder.exists() and not (folder / "model.json").is_file() and (folder.is_file() or any(folder.iterdir())):
-            raise SimulacraError(
-                f"{folder} holds no model but something else; name a folder that is empty or new"
-            )
+            raise SimulacraError(f"{folder} holds no model but something else; name a folder that is empty or new")
         with self._plainly(f"cannot give version {version.number}"):
             files.write(folder, lambda scratch: self._download(version, scratch))
         return folder
@@ -330,7 +328,7 @@ class Registry:
         key = f"{self.name} {tags['passport_id']} {tags['model_sha256']}"
         record = {
             "name": f"register {self._dataset}.{family}",
-            "tags": {"kedro.pipelines": "register", **tags},
+            "tags": {"kedro.pipelines": "register", "mlflow.source.git.commit": tags["git_commit"], **tags},
             "time": int(1000 * time.time()),
         }
         return self._store.create(record, key, self._settings.experiment, None, again=True)
