@@ -299,9 +299,9 @@ def retrain_dataset(dataset: str, options: dict[str, Any]) -> None:
     click.echo(decision["sentence"])
     if not decision["retrain"]:
         return
-    wanted = {dataset, *_children(dataset, decision["families"])}
+    left_out = {"watch", *FAMILIES} - {*decision["families"]}
     whole = pipelines["retrain"].filter(node_namespaces=[dataset])
-    nodes = [node.name for node in whole.nodes if node.namespace in wanted and "watch" not in node.tags]
+    nodes = [node.name for node in whole.nodes if not node.tags & left_out]
     _run_what_is_stale(options | {"pipelines": ["retrain"], "namespaces": [], "node_names": nodes})
     click.echo(_load(f"{dataset}.gate_record", options)["sentence"])
 

@@ -24,9 +24,9 @@ from simulacra.pipelines.train import pipeline as train
 
 DATASET_WIDE = {
     *("train_set", "validation_set", "test_set", "split_record", "extractor", "extractor_record", "real_accuracy"),
-    *("edit_pictures", "edit_mask", "edit_source", "human_record", "gate_record", "registry"),
+    *("edit_pictures", "edit_mask", "edit_source", "human_record"),
     *("params:experiment", "params:generation", "params:evaluation", "params:augmentation", "params:exploration"),
-    *("train_texts", "validation_texts", "test_texts", "params:editing", "params:language", "params:retraining"),
+    *("train_texts", "validation_texts", "test_texts", "params:editing", "params:language"),
 }
 """What the pipelines of a family read from its dataset's namespace rather than from their own."""
 

@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -67,6 +67,9 @@ EXAMPLES: dict[str, dict[str, Any]] = {"image": {"n": 1, "seed": 0}, "text": {"n
 ELSEWHERE = "see record.json"
 """Stands in a tag for what is too long for one."""
 
+LONGEST_TURN = 600
+"""Seconds that a process waits for another one that registers a model."""
+
 CHATTER = ("mlflow.models.signature", "mlflow.pyfunc", "mlflow.models.model", "mlflow.models.utils")
 """Loggers of MLflow that tell every step of storing a model."""
 
@@ -112,7 +115,8 @@ class Registry:
     """The versions of one dataset's registered model, `simulacra.<dataset>`.
 
     Whatever happens on the way, and wherever a process is killed, `champion` points to a version that was found whole
-    and loaded: a version appears only when all its files are stored, and that alias is set last.
+    and loaded: a version appears only when all its files are stored, and that alias is set last. Processes that share
+    a sqlite file register one after the other; of several machines behind one server only one should.
 
     Args:
         settings: content of mlflow.yml.
@@ -128,6 +132,7 @@ class Registry:
         self._settings, self._dataset = settings, dataset
         self._address = settings.address(project)
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        self._database = settings.database(project)
         import_mlflow(settings.timeout)
         with self._plainly("cannot be opened"):
             self._store = Store(settings, project)
@@ -150,7 +155,8 @@ class Registry:
     def register_model(self, model: "GenerativeModel[Any]", *, record: Mapping[str, Any]) -> Version:
         """Return the version of a model, as `register` does of one that lies in a folder."""
         tags = self._tags(model, record)
-        with self._plainly(f"cannot take {model.name}", "no alias has moved, and the same command goes on from here"):
+        state = "no alias has moved, and the same command goes on from here"
+        with self._plainly(f"cannot take {model.name}", state), self._turn():
             whole = next((each for each in self._same(tags) if not self._damage(each)), None)
             if whole is not None:
                 return whole
@@ -361,16 +367,13 @@ class Registry:
         key = f"{self.name} {tags['passport_id']} {tags['model_sha256']}"
         record = {
             "name": f"register {self._dataset}.{family}",
-            "tags": {"kedro.pipelines": "register", **tags},
+            "tags": {"kedro.pipelines": "register", "mlflow.source.git.commit": tags["git_commit"], **tags},
             "time": int(1000 * time.time()),
         }
         return self._store.create(record, key, self._settings.experiment, None, again=True)
 
     def _finish(self, run_id: str, place: Path, tags: dict[str, str]) -> Version:
-        """Store the files, then make the version; where another process has made it meanwhile, it is that one.
-
-        Both may have stored files, one set over the other: then the version is told of those that were last.
-        """
+        """Store the files, then make the version; of one that was made before and damaged, its files are new now."""
         self._ask(lambda client: client.log_artifacts(run_id, str(place), PLACE))
         self._ask(lambda client: client.set_terminated(run_id, "FINISHED"))
         source = f"{self._ask(lambda client: client.get_run(run_id)).info.artifact_uri}/{PLACE}"
@@ -429,6 +432,12 @@ class Registry:
                 raise
 
         return self._store.ask(once)
+
+    def _turn(self) -> AbstractContextManager[Any]:
+        """Return what keeps other processes from registering: two could store the same files, each over the other's."""
+        from filelock import FileLock
+
+        return nullcontext() if self._database is None else FileLock(f"{self._database}.registry.lock", LONGEST_TURN)
 
     def _damage(self, version: Version) -> str:
         """Return what is wrong with a version's files; empty where they are whole."""

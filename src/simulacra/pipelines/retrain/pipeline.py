@@ -18,30 +18,27 @@ def create_watch_pipeline() -> Pipeline:
 
 
 def create_dataset_pipeline(families: Sequence[str]) -> Pipeline:
-    """Return registry → the champion's metrics; these and all challengers' → the gate's decision."""
+    """Return registry → the champion's metrics; these and all challengers' → the gate's decision → version."""
     decided = ["champion_record", "baselines", "retrain_decision", "split_record", "params:retraining"]
     decided += [f"{family}.challenger" for family in families]
+    judged = ["registry", *JUDGING, "params:seed"]
     return Pipeline(
         [
-            Node(
-                judge_champion,
-                ["registry", *JUDGING, "params:seed"],
-                "champion_record",
-                name="judge_champion",
-                tags="retrain",
-            ),
+            Node(judge_champion, judged, "champion_record", name="judge_champion", tags="retrain"),
             Node(decide_at_gate, decided, ["gate_record", "gate_table"], name="decide_at_gate", tags="retrain"),
+            *map(_take_over, families),
         ]
     )
 
 
 def create_family_pipeline() -> Pipeline:
-    """Return what was measured of a family → challenger; the gate's decision, model → version."""
+    """Return what was measured of a family → challenger."""
     own = ["metrics", "training_record", "generation_cost", "verdict"]
-    taken = ["model", "metrics", "training_record", "gate_record", "registry", *SPLITS, "split_record", *ABOUT]
-    return Pipeline(
-        [
-            Node(enter, own, "challenger", name="enter", tags="retrain"),
-            Node(take_over, taken, "promotion", name="take_over", tags="retrain"),
-        ]
-    )
+    return Pipeline([Node(enter, own, "challenger", name="enter", tags="retrain")])
+
+
+def _take_over(family: str) -> Node:
+    """Return gate_record, model → version; not in the family's namespace, on whose results the gate hangs."""
+    own = [f"{family}.{name}" for name in ("model", "metrics", "training_record")]
+    inputs = [*own, "gate_record", "registry", *SPLITS, "split_record", *ABOUT]
+    return Node(take_over, inputs, f"{family}.promotion", name=f"take_over_{family}", tags=["retrain", family])
