@@ -76,8 +76,12 @@ class Workshop:
             logger.warning("%s: ended %d processes that its killed scheduler had left behind", tick.key, strays)
         try:
             ending = self._steps(tick)
-        except SimulacraError as error:
-            ending = Ending("failed", str(error))
+        except Stopped:
+            raise
+        except Exception as error:
+            # A tick that nobody ends would keep the next one from being begun.
+            mistake = isinstance(error, SimulacraError)
+            ending = Ending("failed", str(error) if mistake else f"{type(error).__name__}: {error}")
         parent = joined_run(self.state / "tracking", tick.key)
         self.ledger.finish(tick, *ending, _now(), parent)
         logger.log(logging.INFO if ending.status == "done" else logging.ERROR, "%s: %s: %s", tick.key, *ending)
