@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -85,6 +86,19 @@ def test_what_is_due_is_worked_off_until_nothing_is(workshop: Callable, tmp_path
     Scheduler(shop).work("toy")
     assert trace(tmp_path, "ended") == ["watch", "gmm", "retrain"]
     assert [tick.status for tick in shop.ledger.ticks(9)] == ["done", *["missed"] * (len(shop.ledger.ticks(9)) - 1)]
+
+
+def test_a_tick_that_is_to_begin_late_waits_in_the_ledger(workshop: Callable, tmp_path: Path) -> None:
+    shop = workshop({}, jitter=86_400)
+    shop.ledger.keep({"toy": "rule"}, datetime(2024, 6, 1, tzinfo=UTC))
+    worker = threading.Thread(target=Scheduler(shop).work, args=["toy"])
+    worker.start()
+    worker.join(0.5)
+    assert worker.is_alive() and shop.ledger.ticks(1)[0].status == "due"
+    with Scheduler(shop)._alone("tick.toy"):  # and keeps nobody from doing it by hand
+        shop.stop.set()
+    worker.join(5)
+    assert not worker.is_alive() and shop.ledger.ticks(1)[0].status == "due" and trace(tmp_path) == []
 
 
 def test_nothing_scheduled_is_told(workshop: Callable) -> None:

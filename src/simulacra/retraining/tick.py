@@ -193,12 +193,12 @@ def pause(attempt: int, back_off: float, chance: float) -> float:
 
 
 def last_line(log: Path, most: int = 4096) -> str:
-    """Return the last line that is not blank of a file's last bytes."""
+    """Return the beginning of the last line that is not blank, among a file's last bytes."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - most))
         lines = file.read().decode(errors="replace").split("\n")
     said = [line.strip() for line in lines if line.strip()]
-    return said[-1][-300:] if said else "it printed nothing"
+    return said[-1][:300] if said else "it printed nothing"
 
 
 def _code(code: int) -> str:
