@@ -53,7 +53,7 @@ def trace(folder: Path, what: str = "began") -> list[str]:
 
 @pytest.fixture
 def workshop(tmp_path: Path) -> Callable[..., Workshop]:
-    """What makes a workshop in this test's folder, of a line of Python for each step, and settings of its one dataset."""
+    """What makes a workshop in this test's folder, of a line of Python a step, and settings of its one dataset."""
 
     def make(codes: dict[str, str], concurrency: int = 1, patience: float = 5, **settings: Any) -> Workshop:
         entry = DatasetSchedule(**{"cron": "0 0 1 1 *", "timezone": "UTC", "back_off": 0.1} | settings)

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -87,8 +88,21 @@ def test_what_is_due_is_worked_off_until_nothing_is(workshop: Callable, tmp_path
     assert [tick.status for tick in shop.ledger.ticks(9)] == ["done", *["missed"] * (len(shop.ledger.ticks(9)) - 1)]
 
 
+def test_a_tick_that_is_to_begin_late_waits_in_the_ledger(workshop: Callable, tmp_path: Path) -> None:
+    shop = workshop({}, jitter=86_400)
+    shop.ledger.keep({"toy": "rule"}, datetime(2024, 6, 1, tzinfo=UTC))
+    worker = threading.Thread(target=Scheduler(shop).work, args=["toy"])
+    worker.start()
+    worker.join(0.5)
+    assert worker.is_alive() and shop.ledger.ticks(1)[0].status == "due"
+    with Scheduler(shop)._alone("tick.toy"):  # and keeps nobody from doing it by hand
+        shop.stop.set()
+    worker.join(5)
+    assert not worker.is_alive() and shop.ledger.ticks(1)[0].status == "due" and trace(tmp_path) == []
+
+
 def test_nothing_scheduled_is_told(workshop: Callable) -> None:
-    with pytest.raises(SimulacraError, match="no dataset has a cron line; conf/README.md has an example"):
+    with pytest.raises(SimulacraError, match=r"no dataset has a cron line; conf/README\.md has an example"):
         Scheduler(workshop({}, cron=None)).serve()
 
 
@@ -192,3 +206,38 @@ def test_by_hand_refuses_while_one_is_at_work_and_takes_up_what_was_left(worksho
     shop.ledger.begin("toy", me._replace(pid=2**22 + 1), datetime.now(UTC))
     tick, ending = scheduler.run_now("toy")
     assert (tick.attempts, ending.status, len(shop.ledger.ticks(9))) == (2, "done", 2)
+
+
+@pytest.mark.slow
+def test_a_tick_of_real_runs_has_one_parent_in_mlflow(tmp_path: Path, copied: Callable) -> None:
+    """Kedro's own processes, some of whose pipelines stand in for others so that it takes a minute and no more."""
+    from mlflow.tracking import MlflowClient
+
+    from simulacra.retraining.schedule_config import ScheduleConfig
+    from simulacra.retraining.steps import Step, Steps
+
+    project = copied(tmp_path)
+    (project / "conf/test/experiments.yml").write_text("mnist:\n  families: [naive_bayes]\n")
+    place = project / "data/test/08_reporting/mnist/retrain_decision.json"
+    place.parent.mkdir(parents=True)
+    place.write_text('{"retrain": true, "reasons": ["new data"], "families": ["naive_bayes"]}')
+
+    def run(name: str, pipelines: str, namespace: str) -> Step:
+        options = ("--env", "test", "--pipelines", pipelines, "--namespaces", namespace)
+        return Step(name, (sys.executable, "-m", "kedro", "run", *options))
+
+    def commands(dataset: str, families: tuple[str, ...]) -> Steps:
+        trained = tuple(run(f"train {family}", "train", f"{dataset}.{family}") for family in families)
+        return Steps(
+            run("watch", "ingest,preprocess", dataset), trained, run("retrain", "generate", f"{dataset}.naive_bayes")
+        )
+
+    shop = Workshop(project, project / "data/test", ScheduleConfig(), commands)
+    tick, ending = Scheduler(shop).run_now("mnist")
+    assert ending.status == "done", ending.outcome
+    client = MlflowClient(f"sqlite:///{project}/data/test/mlflow.db")
+    found = client.search_runs([client.get_experiment_by_name("simulacra").experiment_id])
+    (parent,) = [found for found in found if "mlflow.parentRunId" not in found.data.tags]
+    assert (parent.info.run_name, parent.info.status) == (tick.key, "FINISHED")
+    assert shop.ledger.ticks(1)[0].parent_run == parent.info.run_id
+    assert [run.info.run_name for run in found if run != parent] == ["mnist.naive_bayes"] * 2

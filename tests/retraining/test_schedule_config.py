@@ -1,4 +1,7 @@
+from pathlib import Path
+
 import pytest
+import yaml
 
 from simulacra.errors import SimulacraError
 from simulacra.retraining.schedule_config import ScheduleConfig
@@ -27,11 +30,8 @@ def test_a_mistake_is_told_by_its_key(raw: dict, said: str) -> None:
 
 
 def test_what_is_shipped_schedules_nothing() -> None:
-    from pathlib import Path
-
-    import yaml
-
-    config = ScheduleConfig.parse(yaml.safe_load(Path("conf/base/schedule.yml").read_text()), KNOWN)
+    shipped = Path(__file__).resolve().parents[2] / "conf/base/schedule.yml"
+    config = ScheduleConfig.parse(yaml.safe_load(shipped.read_text()), KNOWN)
     assert config == ScheduleConfig() and not config.scheduled
 
 

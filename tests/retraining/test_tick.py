@@ -123,6 +123,18 @@ def _until(true: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def test_whatever_goes_wrong_ends_the_tick(workshop: Callable, tmp_path: Path) -> None:
+    shop = workshop(
+        {"watch": "os.remove(sys.argv[1] + '/data/.simulacra/schedule/logs/' + open('log').read()); sys.exit(1)"}
+    )
+    tick = begin(shop)
+    (tmp_path / "log").write_text(f"{shop.logs(tick.key).name}/watch.log")
+    assert shop.work_off(tick).outcome.startswith("FileNotFoundError: ")
+    assert shop.ledger.ticks(1)[0].status == "failed"
+
+
 def test_the_last_line_of_a_long_log_is_found(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("a line\n" * 9000 + "Error: here it is\n \n")
     assert last_line(tmp_path / "log") == "Error: here it is"
+    (tmp_path / "log").write_text(f"first\nError: unknown {'x' * 999}\n")
+    assert last_line(tmp_path / "log").startswith("Error: unknown xxx") and len(last_line(tmp_path / "log")) == 300

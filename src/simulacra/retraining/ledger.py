@@ -189,7 +189,8 @@ class Ledger:
     def take_up(self, dataset: str, owner: Owner, now: datetime, most: int) -> Tick | None:
         """Take the tick of a dataset whose process is gone; None where there is none.
 
-        Whoever asks holds the dataset's lock, so that a process on another machine is gone too.
+        Whoever asks holds the dataset's lock, so that a process on another machine is gone too, and what the asker had
+        itself it has given up.
 
         Args:
             dataset: what is retrained.
@@ -199,7 +200,7 @@ class Ledger:
         """
         with self._transaction() as database:
             tick = _at_work(database, dataset)
-            if tick is None or (tick.owner and tick.owner.process()):
+            if tick is None or (tick.owner and tick.owner != owner and tick.owner.process()):
                 return None
             if tick.attempts >= most:
                 outcome = f"its process was killed {tick.attempts} time{'s' if tick.attempts > 1 else ''}"

@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 BUSY_WAIT = 10.0
 """Seconds between two looks at a dataset that somebody retrains by hand."""
 
+LOOK = 60
+"""Seconds between two looks at the clock: a machine that slept, or was set to another time, lets timers come late."""
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -140,6 +143,7 @@ class Scheduler:
         logging.getLogger("apscheduler").setLevel(logging.ERROR)
         for name in names:
             clock.add_job(self.work, self._config.of(name).trigger() or "date", [name], id=name, next_run_time=now)
+        clock.add_job(clock.wakeup, "interval", seconds=LOOK)
         clock.start()
         for name, entry in sorted(scheduled.items()):
             trigger = entry.trigger()
@@ -154,11 +158,14 @@ class Scheduler:
     def _work_once(self, dataset: str) -> bool:
         """Work off one tick; return whether there may be another."""
         self.catch_up(dataset, datetime.now(UTC))
-        if not self._ledger.waiting(dataset) and dataset not in self._ledger.unfinished():
-            return False
+        if dataset not in self._ledger.unfinished():
+            late = uniform(0, self._config.of(dataset).jitter)  # noqa: S311  # no secret
+            if not self._ledger.waiting(dataset) or self._shop.stop.wait(late):
+                return False
         try:
             with self._alone(f"tick.{dataset}"):
-                tick = self._left_behind(dataset, datetime.now(UTC)) or self._next(dataset)
+                now = datetime.now(UTC)
+                tick = self._left_behind(dataset, now) or self._ledger.claim(dataset, self._me, now)
                 if tick is None:
                     return False
                 self._work_off(tick)
@@ -167,12 +174,6 @@ class Scheduler:
             return not self._shop.stop.wait(BUSY_WAIT)
         self._prune(datetime.now(UTC))
         return True
-
-    def _next(self, dataset: str) -> Tick | None:
-        jitter = self._config.of(dataset).jitter
-        if self._ledger.waiting(dataset) and self._shop.stop.wait(uniform(0, jitter)):  # noqa: S311  # no secret
-            return None
-        return self._ledger.claim(dataset, self._me, datetime.now(UTC))
 
     def _work_off(self, tick: Tick) -> None:
         try:

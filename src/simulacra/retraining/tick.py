@@ -76,8 +76,12 @@ class Workshop:
             logger.warning("%s: ended %d processes that its killed scheduler had left behind", tick.key, strays)
         try:
             ending = self._steps(tick)
-        except SimulacraError as error:
-            ending = Ending("failed", str(error))
+        except Stopped:
+            raise
+        except Exception as error:
+            # A tick that nobody ends would keep the next one from being begun.
+            mistake = isinstance(error, SimulacraError)
+            ending = Ending("failed", str(error) if mistake else f"{type(error).__name__}: {error}")
         parent = joined_run(self.state / "tracking", tick.key)
         self.ledger.finish(tick, *ending, _now(), parent)
         logger.log(logging.INFO if ending.status == "done" else logging.ERROR, "%s: %s: %s", tick.key, *ending)
@@ -189,12 +193,12 @@ def pause(attempt: int, back_off: float, chance: float) -> float:
 
 
 def last_line(log: Path, most: int = 4096) -> str:
-    """Return the last line that is not blank of a file's last bytes."""
+    """Return the beginning of the last line that is not blank, among a file's last bytes."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - most))
         lines = file.read().decode(errors="replace").split("\n")
     said = [line.strip() for line in lines if line.strip()]
-    return said[-1][-300:] if said else "it printed nothing"
+    return said[-1][:300] if said else "it printed nothing"
 
 
 def _code(code: int) -> str:
