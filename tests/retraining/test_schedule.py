@@ -101,6 +101,20 @@ def test_a_tick_that_is_to_begin_late_waits_in_the_ledger(workshop: Callable, tm
     assert not worker.is_alive() and shop.ledger.ticks(1)[0].status == "due" and trace(tmp_path) == []
 
 
+def test_what_a_killed_process_did_by_hand_is_taken_up_though_it_is_not_scheduled(workshop: Callable) -> None:
+    shop = workshop({})
+    shop.ledger.begin("other", processes.Owner.me()._replace(pid=2**22 + 1), datetime.now(UTC))
+    server = threading.Thread(target=Scheduler(shop).serve)
+    server.start()
+    deadline = time.monotonic() + 20
+    while shop.ledger.ticks(1)[0].status == "running" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    shop.stop.set()
+    server.join(10)
+    (tick,) = shop.ledger.ticks(9)
+    assert (tick.status, tick.attempts) == ("failed", 2) and "other/retrain_decision.json does not say" in tick.outcome
+
+
 def test_nothing_scheduled_is_told(workshop: Callable) -> None:
     with pytest.raises(SimulacraError, match=r"no dataset has a cron line; conf/README\.md has an example"):
         Scheduler(workshop({}, cron=None)).serve()

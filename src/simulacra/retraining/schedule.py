@@ -170,7 +170,7 @@ class Scheduler:
                     return False
                 self._work_off(tick)
         except AtWork as error:
-            logger.info("%s", error)
+            logger.debug("%s", error)
             return not self._shop.stop.wait(BUSY_WAIT)
         self._prune(datetime.now(UTC))
         return True
