@@ -32,7 +32,7 @@ def loader(request: pytest.FixtureRequest) -> ExperimentConfigLoader:
 
 def test_stages_families_and_datasets_are_registered(registered: dict) -> None:
     expected = {"ingest", "preprocess", "train", "generate", "evaluate", "augment", "explore", "edit", "report"}
-    expected |= {"human_study", "human_results", "__default__"}
+    expected |= {"human_study", "human_results", "watch", "retrain", "__default__"}
     expected |= {f"train_{family}" for family in FAMILIES} | set(load_experiments())
     assert set(registered) == expected
 
@@ -220,7 +220,14 @@ def test_building_the_graph_imports_nothing_heavy() -> None:
 
 def test_tests_mirror_sources() -> None:
     """tests/a/test_b.py tests a/b.py, or, named so below, something that is more than one file."""
-    wholes = {"test_conventions", "test_run", "test_run_texts", "test_notebooks", "pipelines/test_nodes"}
+    wholes = {
+        "test_conventions",
+        "test_run",
+        "test_run_retrain",
+        "test_run_texts",
+        "test_notebooks",
+        "pipelines/test_nodes",
+    }
     wholes |= {"datasets/test_datasets", "models/test_contract", "models/test_text_contract"}
     modules = {path.relative_to(ROOT / "src/simulacra") for path in SOURCES}
     for test in (ROOT / "tests").rglob("test_*.py"):

@@ -39,7 +39,7 @@ def test_a_dataset_s_entry_comes_before_the_family_s_file_and_that_before_the_sh
     assert expanded["b"]["gmm"] == {"family": "gmm", "training": {"steps": 1, "batch_size": 8}, "sampling": {}}
     assert (expanded["a"]["generation"], expanded["b"]["generation"]) == ({"n": 10}, {"n": 20})
     assert expanded["a"]["evaluation"]["classifier"]["training"] == {"steps": 3, "batch_size": 8}
-    assert expanded["a"]["experiment"] == {"dataset": "a", "kind": "image", "options": ""}
+    assert expanded["a"]["experiment"] == {"dataset": "a", "kind": "image", "families": ("vae",), "options": ""}
     assert "source" not in expanded["a"] and expanded["b"]["source"] == {"type": "mnist"}
 
 

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from simulacra.data.config import SplitConfig
+from simulacra.data.fabricate import fabricate_images
 from simulacra.data.image_set import ImageSet
 from simulacra.data.split import MIN_PER_CLASS, Split, class_counts, stratified_split
 from simulacra.errors import SimulacraError
@@ -157,3 +158,52 @@ def test_record_without_classes_has_no_counts_per_class() -> None:
 def test_bad_configurations_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         SplitConfig(**bad)
+
+
+CONTENT = SplitConfig(by="content")
+
+
+def keys(part: ImageSet) -> list[bytes]:
+    return [image.tobytes() for image in part.images]
+
+
+def test_dealt_by_content_an_image_stays_where_it_is_when_others_come() -> None:
+    everything = fabricate_images(n=600, size=8, channels=1, n_classes=3, seed=3)
+    rng = np.random.default_rng(0)
+    before = stratified_split(everything.take(range(400)), CONTENT)
+    after = stratified_split(everything.take(rng.permutation(600)), CONTENT)
+    for name in ("train", "validation", "test"):
+        old, new = keys(getattr(before, name)), keys(getattr(after, name))
+        assert set(old) <= set(new)
+        # Their order stays too, so that the first test images are mostly the same ones.
+        assert [key for key in new if key in set(old)] == old
+    assert before.record()["by"] == "content" and after.duplicates_dropped == 0
+
+
+def test_dealt_by_content_shares_are_met_on_average_and_the_seed_decides() -> None:
+    data = fabricate_images(n=3000, size=8, channels=1, n_classes=3, seed=4)
+    split = stratified_split(data, CONTENT)
+    counts = np.array([len(split.train), len(split.validation), len(split.test)])
+    # Three thousand draws: the standard deviation of each share is below 0.009.
+    assert counts.sum() + split.duplicates_dropped == 3000
+    np.testing.assert_allclose(counts / 3000, CONTENT.shares, atol=0.03)
+    assert keys(stratified_split(data, CONTENT.model_copy(update={"seed": 1})).test) != keys(split.test)
+
+
+def test_dealt_by_content_doubles_lie_in_one_part_whatever_their_label() -> None:
+    data = fabricate_images(n=200, size=8, channels=1, n_classes=2, seed=5)
+    assert data.labels is not None
+    doubled = ImageSet(
+        np.concatenate([data.images] * 2), np.concatenate([data.labels, 1 - data.labels]), data.class_names
+    )
+    split = stratified_split(doubled, CONTENT)
+    assert split.duplicates_dropped == 0 and len(split.train) % 2 == len(split.test) % 2 == 0
+
+
+def test_dealt_by_content_a_class_that_a_part_lacks_is_refused() -> None:
+    data = fabricate_images(n=200, size=8, channels=1, n_classes=2, seed=5)
+    assert data.labels is not None
+    few = data.take(np.concatenate([np.flatnonzero(data.labels == 0), np.flatnonzero(data.labels == 1)[:3]]))
+    with pytest.raises(SimulacraError, match=r"has no image in the \w+ split when content deals them: add images"):
+        for seed in range(20):  # three images meet in three parts now and then
+            stratified_split(few, CONTENT.model_copy(update={"seed": seed}))

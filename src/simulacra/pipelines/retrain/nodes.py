@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from simulacra.errors import SimulacraError
+from simulacra.incremental import skippable
 from simulacra.pipelines.annotations import DataFrame, ImageClassifier, ImageModel, ImageSet, Registry
 from simulacra.pipelines.config import EvaluationConfig, FamilyConfig, GenerationConfig
 from simulacra.pipelines.evaluate.nodes import make_judge
@@ -84,6 +85,7 @@ def judge_champion(
     return with_costs(metrics, record["training"] | cost) | about
 
 
+@skippable
 def enter(metrics: Record, training_record: Record, generation_cost: Record, verdict: Record) -> Record:
     """Return what the gate looks at of one family."""
     return {
@@ -95,6 +97,7 @@ def enter(metrics: Record, training_record: Record, generation_cost: Record, ver
     }
 
 
+@skippable
 def decide_at_gate(
     champion_record: Record,
     baselines: list[Record],

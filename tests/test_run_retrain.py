@@ -1,0 +1,139 @@
+"""Retraining, by the commands that a user types."""
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow.entities import Run as MlflowRun
+from mlflow.tracking import MlflowClient
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+RETRAIN = ("run", "--env", "test", "--pipeline", "retrain", "--params")
+WHAT = "mnist.split.by=content,generation.n_seeds=3"
+POOR = f"{WHAT},retraining.families=vae,retraining.gate.refusing_flags=diverges"
+"""So short a training of a VAE collapses, which a sentinel would else refuse."""
+BETTER = f"{WHAT},retraining.families=gmm,mnist.source.n=420"
+REPORTING = "data/test/08_reporting/mnist"
+
+
+def record(project: Path, name: str) -> dict:
+    return json.loads((project / REPORTING / name).read_text())
+
+
+def aliases(project: Path) -> dict[str, str]:
+    return dict(client(project).get_registered_model("simulacra.mnist").aliases)
+
+
+def client(project: Path) -> MlflowClient:
+    uri = f"sqlite:///{project}/data/test/mlflow.db"
+    return MlflowClient(uri, uri)
+
+
+def parents(project: Path) -> dict[str, MlflowRun]:
+    experiment = client(project).get_experiment_by_name("simulacra")
+    found = client(project).search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
+    return {run.info.run_name: run for run in found if "mlflow.parentRunId" not in run.data.tags}
+
+
+@pytest.fixture(scope="module")
+def retrained(tmp_path_factory: pytest.TempPathFactory, copied: Callable[[Path], Path], kedro: Run) -> tuple[Path, str]:
+    """A project with a first champion, and what was printed on the way."""
+    project = copied(tmp_path_factory.mktemp("retrained"))
+    done = kedro(project, *RETRAIN, POOR)
+    return project, done.stdout + done.stderr
+
+
+def test_the_first_champion_needs_only_be_better_than_noise(retrained: tuple[Path, str]) -> None:
+    project, said = retrained
+    assert "vae becomes the first champion" in said and "Warning" not in said and "WARNING" not in said
+    assert aliases(project) == {"champion": "1"}
+    decision, gate = record(project, "retrain_decision.json"), record(project, "gate.json")
+    assert decision["retrain"] and decision["families"] == ["vae"] and decision["champion"] is None
+    assert gate["winner"] == "vae" and gate["champion"] is None and record(project, "champion.json") == {}
+    assert set(pd.read_csv(project / REPORTING / "gate.csv")["check"]) >= {"passport", "improvement", "sentinels"}
+    assert record(project, "vae/promotion.json")["version"] == 1
+
+
+def test_all_its_runs_have_one_parent_with_the_decision_among_its_files(retrained: tuple[Path, str]) -> None:
+    project, _ = retrained
+    (name,) = [name for name in parents(project) if re.match(r"mnist retrain \d", name)]
+    run = parents(project)[name]
+    children = client(project).search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
+    assert [child.info.run_name for child in children] == ["mnist.vae"]
+    assert {run.info.status, children[0].info.status} == {"FINISHED"}
+    files = {file.path for file in client(project).list_artifacts(run.info.run_id, "08_reporting")}
+    assert {"08_reporting/gate.csv", "08_reporting/gate.json", "08_reporting/retrain_decision.json"} <= files
+
+
+def test_without_news_nothing_is_trained(retrained: tuple[Path, str], kedro: Run) -> None:
+    project, _ = retrained
+    done = kedro(project, *RETRAIN, POOR)
+    assert "Nothing to train on mnist: data and parameters are those that the champion was made from" in done.stdout
+    assert "vae.fit" not in done.stderr and aliases(project) == {"champion": "1"}
+
+
+def test_a_collapsed_challenger_is_refused(fresh_project: Path, kedro: Run) -> None:
+    done = kedro(fresh_project, *RETRAIN, f"{WHAT},retraining.families=vae")
+    assert "No model becomes champion. vae:" in done.stdout and "samples keep to a few" in done.stdout
+    assert record(fresh_project, "gate.json")["winner"] is None
+    done = kedro(fresh_project, "champion", "--env", "test", "show", code=1)
+    assert "has no champion yet" in done.stderr
+
+
+def test_new_data_bring_a_challenger_which_the_gate_compares_on_the_same_data(
+    retrained: tuple[Path, str], kedro: Run
+) -> None:
+    project, _ = retrained
+    done = kedro(project, *RETRAIN, f"{BETTER},retraining.dry_run=true")
+    gate, champion = record(project, "gate.json"), record(project, "champion.json")
+    challenger = record(project, "gmm/challenger.json")
+    assert "This is a dry run: nothing changes." in done.stdout and aliases(project) == {"champion": "1"}
+    assert gate["champion"] == "champion (vae, version 1)" and champion["version"] == 1
+    assert champion["passport_id"] == challenger["record"]["passport_id"]
+    assert champion["model_sha256"] != challenger["model_sha256"]
+    checks = {check["check"] for each in gate["challengers"] for check in each["checks"]}
+    assert {"passport", "finite", "improvement", "sentinels", "downstream"} <= checks
+    assert "% of the data are new" in record(project, "retrain_decision.json")["sentence"]
+
+
+def test_a_better_challenger_waits_or_takes_over_and_the_old_champion_may_be_put_back(
+    retrained: tuple[Path, str], kedro: Run
+) -> None:
+    project, _ = retrained
+    done = kedro(project, *RETRAIN, f"{BETTER},retraining.promote=false")
+    assert aliases(project) == {"champion": "1", "challenger": "2"}
+    done = kedro(project, *RETRAIN, BETTER)
+    assert "gmm takes over from champion (vae, version 1)" in done.stdout
+    assert aliases(project) == {"champion": "2", "previous": "1"}
+    assert record(project, "gmm/promotion.json")["champion"] is True
+    done = kedro(project, "champion", "--env", "test", "rollback")
+    assert "is version 1, vae, again" in done.stdout and aliases(project)["champion"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--pipeline", "retrain", "--namespaces", "mnist.gmm"),
+            "retrain is for whole datasets; use --namespaces mnist",
+        ),
+        (("--pipelines", "retrain,report"), "ask for nothing beside it"),
+        (("--pipeline", "retrain", "--namespaces", "pydoc"), "retrain knows images only, and pydoc holds texts"),
+        (("--pipeline", "retrain", "--params", "retraining.families=pixel"), "there is no family 'pixel'"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(fresh_project: Path, kedro: Run, arguments: tuple[str, ...], message: str) -> None:
+    done = kedro(fresh_project, "run", "--env", "test", *arguments, code=1)
+    assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_champion_that_saw_todays_test_images_is_not_judged(fresh_project: Path, kedro: Run, tmp_path: Path) -> None:
+    by_order = "retraining.families=gmm"
+    kedro(fresh_project, *RETRAIN, by_order)
+    done = kedro(fresh_project, *RETRAIN, f"{by_order},mnist.source.n=360", code=1)
+    assert "of today's 72 test images" in done.stderr and "set split.by to content" in done.stderr
+    assert aliases(fresh_project) == {"champion": "1"}
