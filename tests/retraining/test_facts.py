@@ -8,6 +8,7 @@ from simulacra.data.image_set import ImageSet
 from simulacra.errors import SimulacraError
 from simulacra.models.gmm import GaussianMixture, GMMConfig
 from simulacra.retraining.facts import gather, pixel_features, refuse_leak, rows_of, settings_sha256
+from simulacra.training.config import TrainingConfig
 
 DATA = fabricate_images(n=900, size=12, channels=1, n_classes=3, seed=0)
 SPLITS = {
@@ -20,7 +21,7 @@ FAMILIES = ("gmm", "vae")
 
 def champion() -> GaussianMixture:
     model = GaussianMixture(GMMConfig(pca_dim=8, components=[1]))
-    model.fit(SPLITS["train"], seed=0)
+    model.fit(SPLITS["train"], training=TrainingConfig(), seed=0)
     return model
 
 
