@@ -1,6 +1,6 @@
 """Good and bad requests to a served champion: what is answered, and how fast.
 
-    python benchmarks/serving.py [--good 200] [--bad 50] [--model FOLDER]
+    python benchmarks/serving.py [--good 200] [--bad 50] [--port 5099] [--model FOLDER]
 
 Registers a model in a store of its own, serves it by `mlflow models serve` on loopback, and sends requests one after
 the other: good ones of 1 to 64 images with classes and seeds at random, each of whose pictures is compared with what
@@ -10,12 +10,10 @@ spot to fabricated images.
 
 import argparse
 import base64
-import http.client
 import io
 import json
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -26,6 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import requests
 from PIL import Image
 
 from simulacra.data.fabricate import fabricate_images
@@ -83,9 +82,7 @@ def main() -> None:
         registry = Registry(TrackingConfig(), place, "benchmark")
         record = {"passport": {}, "passport_id": "benchmark", "metrics": {}}
         registry.promote(registry.register(place / "model", record=record).number)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = arguments.port
         process = _serve(place, port)
         try:
             _wait(process, port)
@@ -134,13 +131,9 @@ def _bad(port: int, n: int) -> None:
 
 
 def _send(port: int, body: bytes, kind: str | None) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request("POST", "/invocations", body, {} if kind is None else {"Content-Type": kind})
-    answer = connection.getresponse()
-    try:
-        return answer.status, answer.read()
-    finally:
-        connection.close()
+    headers = {} if kind is None else {"Content-Type": kind}
+    answer = requests.post(f"http://127.0.0.1:{port}/invocations", body, headers=headers, timeout=60)
+    return answer.status_code, answer.content
 
 
 def _serve(place: Path, port: int) -> subprocess.Popen[bytes]:
@@ -180,6 +173,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--good", type=int, default=200, help="good requests")
     parser.add_argument("--bad", type=int, default=50, help="bad requests")
+    parser.add_argument("--port", type=int, default=5099, help="a free one, on loopback")
     parser.add_argument("--model", type=Path, default=None, help="folder of a fitted model of images")
     return parser.parse_args()
 
