@@ -23,11 +23,12 @@ from simulacra.datasets import CheckedDataset, CheckpointFolder, ImageSetDataset
 from simulacra.editing.config import EditingConfig
 from simulacra.experiments import Experiment
 from simulacra.human.config import ColumnsConfig, ExclusionConfig, ResultsConfig
-from simulacra.incremental import SKIPPABLE, STATE, IncrementalHooks, Plan, Skip, Unchanged, make_plan, node_key
+from simulacra.incremental import SKIPPABLE, IncrementalHooks, Plan, Skip, Unchanged, make_plan, node_key
 from simulacra.pipeline_registry import dataset_stages
 from simulacra.pipelines.config import EvaluationConfig, FamilyConfig, GenerationConfig
 from simulacra.pipelines.evaluate.nodes import evaluate_baselines
 from simulacra.pipelines.train import nodes
+from simulacra.state import STATE
 from simulacra.training.config import TrainingConfig
 
 SPLIT, FIT, CURVES = "toy.split", "toy.gmm.fit", "toy.gmm.plot_curves"

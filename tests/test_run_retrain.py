@@ -25,7 +25,8 @@ def record(project: Path, name: str) -> dict:
 
 
 def aliases(project: Path) -> dict[str, str]:
-    return dict(client(project).get_registered_model("simulacra.mnist").aliases)
+    found = client(project).get_registered_model("simulacra.mnist").aliases
+    return {alias: str(version) for alias, version in found.items()}
 
 
 def client(project: Path) -> MlflowClient:
@@ -65,15 +66,15 @@ def test_all_its_runs_have_one_parent_with_the_decision_among_its_files(retraine
     children = client(project).search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
     assert [child.info.run_name for child in children] == ["mnist.vae"]
     assert {run.info.status, children[0].info.status} == {"FINISHED"}
-    files = {file.path for file in client(project).list_artifacts(run.info.run_id, "08_reporting")}
-    assert {"08_reporting/gate.csv", "08_reporting/gate.json", "08_reporting/retrain_decision.json"} <= files
+    files = {file.path for file in client(project).list_artifacts(run.info.run_id, "08_reporting/mnist")}
+    assert {f"08_reporting/mnist/{name}" for name in ("gate.csv", "gate.json", "retrain_decision.json")} <= files
 
 
 def test_without_news_nothing_is_trained(retrained: tuple[Path, str], kedro: Run) -> None:
     project, _ = retrained
     done = kedro(project, *RETRAIN, POOR)
     assert "Nothing to train on mnist: data and parameters are those that the champion was made from" in done.stdout
-    assert "vae.fit" not in done.stderr and aliases(project) == {"champion": "1"}
+    assert "mnist.vae.fit" not in done.stderr and aliases(project) == {"champion": "1"}
 
 
 def test_a_collapsed_challenger_is_refused(fresh_project: Path, kedro: Run) -> None:

@@ -375,7 +375,7 @@ cli.add_command(
         context_settings=kedro_run.context_settings,
     )
 )
-cli.add_command(schedule)
+cli.add_command(all_told_plainly(schedule))
 cli.add_command(all_told_plainly(champion))
 
 

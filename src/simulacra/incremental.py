@@ -16,6 +16,7 @@ from simulacra import files
 from simulacra.code_version import code_version
 from simulacra.experiments import data_root
 from simulacra.models import FAMILIES
+from simulacra.state import STATE, state_folder
 from simulacra.training.config import RUNTIME
 
 if TYPE_CHECKING:
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from kedro.pipeline.node import Node
 
 logger = logging.getLogger(__name__)
-
-STATE = "SIMULACRA_STATE"
-"""Environment variable that tells worker processes where the records of done nodes and the locks lie."""
 
 CHANGES_NO_RESULT = {"training": frozenset(RUNTIME), "experiment": frozenset({"families", "options"})}
 CHANGES_NO_RESULT |= dict.fromkeys(FAMILIES, frozenset({"sampling"}))
@@ -188,11 +186,6 @@ def content(name: str, catalog: "DataCatalog") -> str | None:
         return ""
     fingerprint: Callable[[], str | None] | None = getattr(dataset, "fingerprint", None)
     return fingerprint() if fingerprint else None
-
-
-def state_folder() -> Path:
-    """Return the folder of records and locks."""
-    return Path(os.environ[STATE])
 
 
 def _done(node: "Node", key: str | None, contents: Contents) -> bool:

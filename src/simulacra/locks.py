@@ -15,7 +15,7 @@ from kedro.framework.hooks import hook_impl
 
 from simulacra.errors import SimulacraError
 from simulacra.files import write_record
-from simulacra.incremental import state_folder
+from simulacra.state import state_folder
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock

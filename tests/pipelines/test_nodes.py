@@ -20,7 +20,6 @@ from simulacra.exploration.config import ExplorationConfig
 from simulacra.exploration.panels import unpack
 from simulacra.human.config import ColumnsConfig, ResultsConfig, StudyConfig
 from simulacra.human.study import REAL
-from simulacra.incremental import STATE
 from simulacra.models.diffusion import Diffusion, DiffusionConfig
 from simulacra.models.gmm import GaussianMixture, GMMConfig
 from simulacra.models.vae import VAE, VAEConfig
@@ -48,6 +47,7 @@ from simulacra.pipelines.report.nodes import make_image_leaderboard, summarise_f
 from simulacra.pipelines.train.nodes import fit
 from simulacra.report.leaderboard import leaderboard
 from simulacra.report.sentences import prompt_sentences
+from simulacra.state import STATE
 from simulacra.training.config import TrainingConfig
 from simulacra.training.history import History
 

@@ -26,20 +26,10 @@ STOP_WAIT = 30.0
 """Seconds beyond its processes' patience that a scheduler is waited for."""
 
 
-class PlainGroup(click.Group):
-    """A group whose commands tell a user's mistake in one line."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that was asked for."""
-        from simulacra.cli import told_plainly
-
-        return told_plainly(super().invoke)(ctx)
-
-
 environment = click.option("--env", default=None, help="Kedro environment, of the schedule and of the runs.")
 
 
-@click.group(name="schedule", cls=PlainGroup)
+@click.group(name="schedule")
 def schedule() -> None:
     """Retrain at the times of conf/base/schedule.yml."""
 

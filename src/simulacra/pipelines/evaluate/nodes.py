@@ -5,12 +5,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simulacra.incremental import STATE, skippable
+from simulacra.incremental import skippable
 from simulacra.metrics import CLASSIFIER
 from simulacra.pipelines.annotations import Figure, ImageClassifier, ImageModel, ImageSet
 from simulacra.pipelines.checks import refuse_unjudgeable
 from simulacra.pipelines.config import EvaluationConfig, GenerationConfig, GuestsConfig
 from simulacra.pipelines.generate.nodes import sample_seeds
+from simulacra.state import STATE
 
 if TYPE_CHECKING:
     from simulacra.metrics.cache import FeatureCache
