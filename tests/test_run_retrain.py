@@ -77,6 +77,7 @@ def test_without_news_nothing_is_trained(retrained: tuple[Path, str], kedro: Run
     assert "mnist.vae.fit" not in done.stderr and aliases(project) == {"champion": "1"}
 
 
+@pytest.mark.slow
 def test_a_collapsed_challenger_is_refused(fresh_project: Path, kedro: Run) -> None:
     done = kedro(fresh_project, *RETRAIN, f"{WHAT},retraining.families=vae")
     assert "No model becomes champion. vae:" in done.stdout and "samples keep to a few" in done.stdout
@@ -132,6 +133,7 @@ def test_mistakes_are_told_in_a_line(fresh_project: Path, kedro: Run, arguments:
     assert message in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_champion_that_saw_todays_test_images_is_not_judged(fresh_project: Path, kedro: Run, tmp_path: Path) -> None:
     by_order = "retraining.families=gmm"
     kedro(fresh_project, *RETRAIN, by_order)

@@ -41,6 +41,7 @@ def runs(project: Path) -> tuple[list[Run], list[Run]]:
     return [run for run in found if run not in children], children
 
 
+@pytest.mark.slow
 def test_the_processes_of_one_tick_share_one_parent_run(tmp_path: Path, copied: Callable, kedro: Callable) -> None:
     project = copied(tmp_path)
     (project / "conf/test/experiments.yml").write_text("mnist:\n  families: [naive_bayes]\n")

@@ -44,7 +44,16 @@ def watch(
         seed,
     )
     decision = decide(facts, retraining)
-    return decision.record() | {"drift": found, "champion": champion and champion.number}
+    told = decision.record()
+    decisive = [
+        reason for reason in decision.reasons if reason.retrain == decision.retrain and reason.value is not None
+    ]
+    return told | {
+        "reasons": [reason.words for reason in decisive],
+        "looked_at": told["reasons"],
+        "drift": found,
+        "champion": champion and champion.number,
+    }
 
 
 def judge_champion(
