@@ -32,7 +32,7 @@ def loader(request: pytest.FixtureRequest) -> ExperimentConfigLoader:
 
 def test_stages_families_and_datasets_are_registered(registered: dict) -> None:
     expected = {"ingest", "preprocess", "train", "generate", "evaluate", "augment", "explore", "edit", "report"}
-    expected |= {"human_study", "human_results", "watch", "retrain", "__default__"}
+    expected |= {"human_study", "human_results", "watch", "retrain", "draw_champion", "__default__"}
     expected |= {f"train_{family}" for family in FAMILIES} | set(load_experiments())
     assert set(registered) == expected
 

@@ -57,6 +57,8 @@ def test_the_first_champion_needs_only_be_better_than_noise(retrained: tuple[Pat
     assert gate["winner"] == "vae" and gate["champion"] is None and record(project, "champion.json") == {}
     assert set(pd.read_csv(project / REPORTING / "gate.csv")["check"]) >= {"passport", "improvement", "sentinels"}
     assert record(project, "vae/promotion.json")["version"] == 1
+    page = (project / REPORTING / "operations.html").read_text()
+    assert "Version 1, vae, is champion since" in page and "vae becomes the first champion" in page
 
 
 def test_all_its_runs_have_one_parent_with_the_decision_among_its_files(retrained: tuple[Path, str]) -> None:
@@ -75,6 +77,7 @@ def test_without_news_nothing_is_trained(retrained: tuple[Path, str], kedro: Run
     done = kedro(project, *RETRAIN, POOR)
     assert "Nothing to train on mnist: data and parameters are those that the champion was made from" in done.stdout
     assert "mnist.vae.fit" not in done.stderr and aliases(project) == {"champion": "1"}
+    assert "in 1 of them there was no need to train" in (project / REPORTING / "operations.html").read_text()
 
 
 @pytest.mark.slow
@@ -114,6 +117,23 @@ def test_a_better_challenger_waits_or_takes_over_and_the_old_champion_may_be_put
     assert record(project, "gmm/promotion.json")["champion"] is True
     done = kedro(project, "champion", "--env", "test", "rollback")
     assert "is version 1, vae, again" in done.stdout and aliases(project)["champion"] == "1"
+    done = kedro(project, *RETRAIN, BETTER)
+    assert "gmm was champion before, and comes back by `kedro champion rollback` only." in done.stdout
+    assert aliases(project)["champion"] == "1"
+
+
+def test_the_champion_draws_from_the_registry_what_its_family_is_asked_for(
+    retrained: tuple[Path, str], kedro: Run
+) -> None:
+    project, _ = retrained
+    asked = "model=@champion,vae.sampling.n=3,vae.sampling.classes=1,vae.sampling.seed=5"
+    kedro(project, "run", "--env", "test", "--pipeline", "generate", "--params", asked)
+    place = project / "data/test/07_model_output/mnist/champion"
+    drawn = json.loads((place / "drawn.json").read_text())
+    assert drawn["version"] == 1 and drawn["family"] == "vae" and drawn["n"] == 3 and drawn["seed"] == 5
+    assert len(list((place / "drawn").glob("*.png"))) == 3
+    done = kedro(project, "run", "--env", "test", "--params", "model=@previous", code=1)
+    assert "goes with --pipeline generate alone, and is @champion" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -126,6 +146,7 @@ def test_a_better_challenger_waits_or_takes_over_and_the_old_champion_may_be_put
         (("--pipelines", "retrain,report"), "ask for nothing beside it"),
         (("--pipeline", "retrain", "--namespaces", "pydoc"), "retrain knows images only, and pydoc holds texts"),
         (("--pipeline", "retrain", "--params", "retraining.families=pixel"), "there is no family 'pixel'"),
+        (("--pipeline", "retrain", "--params", "retraining.families=flow"), "unknown retraining.families 'flow'"),
     ],
 )
 def test_mistakes_are_told_in_a_line(fresh_project: Path, kedro: Run, arguments: tuple[str, ...], message: str) -> None:

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+CHAMPION = "@champion"
+"""Value of the parameter `model` that stands for the registry's champion."""
 CUTS = ("tags", "from_nodes", "to_nodes", "node_names", "from_inputs", "to_outputs")
 """Options of `kedro run` that leave out parts of a pipeline."""
 
@@ -264,11 +266,30 @@ def run(**options: Any) -> Any:
     if options["conf_source"]:
         os.environ[CONF_SOURCE] = str(options["conf_source"])
     assert kedro_run.callback is not None  # noqa: S101
-    chosen = choose(options)
+    chosen = choose(from_the_champion(options))
     with interruption.handled():
         if "retrain" in chosen["pipelines"]:
             return retrain(chosen)
         return kedro_run.callback(**chosen) if leave_out_what_is_done(chosen) else None
+
+
+def from_the_champion(options: dict[str, Any]) -> dict[str, Any]:
+    """Turn `--pipeline generate --params model=@champion` into the stage that draws from the registry.
+
+    Raises:
+        SimulacraError: where another model is named, or another stage.
+    """
+    params = dict(options["params"] or {})
+    model = params.pop("model", None)
+    if model is None:
+        return options
+    asked = [options["pipeline"]] if options["pipeline"] else list(options["pipelines"] or [])
+    if model != CHAMPION or asked != ["generate"]:
+        raise SimulacraError(
+            f"the parameter model goes with --pipeline generate alone, and is {CHAMPION}; --namespaces mnist.vae draws "
+            "from a family"
+        )
+    return options | {"params": params, "pipeline": "draw_champion", "pipelines": []}
 
 
 def retrain(options: dict[str, Any]) -> None:
@@ -361,9 +382,10 @@ class RunCommand(click.Command):
     """`kedro run`, whose --params are read by the rules of YAML and may break them."""
 
     @told_plainly
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        """Read the command line."""
-        return super().make_context(*args, **kwargs)
+    def make_context(self, info_name: str | None, args: list[str], *more: Any, **kwargs: Any) -> click.Context:
+        """Read the command line; YAML would want the champion's name in quotes, which few shells leave there."""
+        args = [re.sub(r"(^|,|--params=)model=(@\w+)(?=,|$)", r"\1model='\2'", each) for each in args]
+        return super().make_context(info_name, args, *more, **kwargs)
 
 
 cli.add_command(

@@ -18,8 +18,8 @@ KINDS = ("image", "text")
 STAGES = ("ingest", "preprocess", "train", "generate", "evaluate", "augment", "explore", "edit", "report")
 ASKING_PEOPLE = ("human_study", "human_results")
 """Stages that wait for people to answer, and so are no part of a dataset's whole pipeline."""
-RETRAINING = ("watch", "retrain")
-"""Stages that ask whether it is time to train anew, and do so; they have a rhythm of their own."""
+RETRAINING = ("watch", "retrain", "draw_champion")
+"""Stages that ask whether it is time to train anew, do so, and draw from whoever won; no part of a dataset's whole."""
 SECTIONS = (
     *("split", "generation", "evaluation", "guests", "augmentation", "exploration", "editing", "language"),
     *("retraining", *ASKING_PEOPLE),

@@ -74,12 +74,14 @@ def _image_stages(experiment: Experiment) -> dict[str, Pipeline]:
         whole = _of_dataset(report.create_dataset_pipeline(experiment.families), experiment)
         study = _of_dataset(human_study.create_pipeline(experiment.families), experiment)
         gate = _of_dataset(retrain.create_dataset_pipeline(experiment.families), experiment)
+        operations = _of_dataset(retrain.create_operations_pipeline(experiment.families), experiment)
     edits = _of_families(edit.create_family_pipeline, experiment)
     gate += _of_families(lambda _: retrain.create_family_pipeline(), experiment)
     made = {
         "ingest": _of_dataset(ingest.create_pipeline(), experiment),
         "preprocess": _of_dataset(preprocess.create_pipeline(), experiment),
-        "watch": _of_dataset(retrain.create_watch_pipeline(), experiment),
+        "watch": _of_dataset(retrain.create_watch_pipeline(), experiment) + operations,
+        "draw_champion": _of_dataset(retrain.create_drawing_pipeline(), experiment),
         "train": _of_families(lambda _: train.create_pipeline(), experiment),
         "generate": _of_families(generate.create_pipeline, experiment),
         "evaluate": _of_dataset(evaluate.create_dataset_pipeline(), experiment)
@@ -97,8 +99,8 @@ def _image_stages(experiment: Experiment) -> dict[str, Pipeline]:
         + whole,
     }
     # All that the gate's decision hangs on, and no picture besides.
-    ends = [f"{experiment.dataset}.{family}.promotion" for family in experiment.families]
-    return made | {"retrain": (_sum(made[each] for each in (*STAGES, "watch")) + gate).to_outputs(*ends)}
+    everything = _sum(made[each] for each in (*STAGES, "watch")) + gate
+    return made | {"retrain": everything.to_outputs(f"{experiment.dataset}.operations")}
 
 
 def _of_dataset(template: Pipeline, experiment: Experiment) -> Pipeline:

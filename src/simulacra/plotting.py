@@ -164,6 +164,33 @@ def response_figure(responses: Mapping[str, Sequence[tuple[float, float]]], titl
     return figure
 
 
+def trend_figure(
+    points: Mapping[str, Sequence[tuple[str, float, float]]], title: str, *, logarithmic: bool = False
+) -> "Figure":
+    """Draw how numbers moved: one line a name, its points (when, value, spread) in order, evenly spaced.
+
+    Args:
+        points: by name; an empty line is left out.
+        title: of the vertical axis.
+        logarithmic: whether that axis is.
+    """
+    moments = sorted({moment for line in points.values() for moment, _, _ in line})
+    figure = _figure(max(CHART_WIDTH, 0.45 * len(moments)), 2.6)
+    axis = figure.add_subplot()
+    _quiet(axis)
+    for colour, (name, line) in zip(CLASS_COLOURS, points.items(), strict=False):
+        if line:
+            places, values, spreads = zip(*((moments.index(when), *rest) for when, *rest in line), strict=True)
+            axis.errorbar(places, values, yerr=spreads, fmt="o-", color=colour, markersize=4, capsize=3, label=name)
+    if logarithmic:
+        axis.set_yscale("log")
+    step = max(1, len(moments) // 8)
+    axis.set_xticks(range(0, len(moments), step), moments[::step], rotation=30, ha="right", fontsize=7)
+    axis.set_ylabel(title)
+    axis.legend(fontsize=8, frameon=False)
+    return figure
+
+
 def metric_chart(leaderboard: "DataFrame", metric: str) -> "Figure":
     """Draw one dot with its error bar a comparable family, between the real-vs-real floor and pure noise.
 

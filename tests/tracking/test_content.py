@@ -76,3 +76,17 @@ def test_of_all_answers_numbers_and_agreement_are_charted_where_there_are_any() 
     record["agreement"] = {"real_or_fake": {"alpha": 0.5, "units": 4}, "preference": {"alpha": None, "units": 0}}
     keys = {"human/answers": 8, "human/real_error_rate": 0.25, "human/alpha_real_or_fake": 0.5}
     assert content("human_record", record) == ([(key, value, 0) for key, value in keys.items()], {})
+
+
+def test_a_retraining_says_whether_it_was_time_how_the_champion_did_and_who_takes_over() -> None:
+    decision = {"sentence": "Nothing to train.", "drift": {"p": 0.25}}
+    assert content("retrain_decision", decision) == ([("drift/p", 0.25, 0)], {"retrain": "Nothing to train."})
+    first = {"sentence": "Train gmm.", "drift": {}}
+    assert content("retrain_decision", first) == ([], {"retrain": "Train gmm."})
+    champion = {"version": 3, "metrics": {"fd_classifier": {"value": 2.0, "std": 0.5}}}
+    said = content("champion_record", champion)
+    assert said.tags == {"champion": "3"}
+    assert said.metrics == [("champion/fd_classifier", 2.0, 0), ("champion/fd_classifier_std", 0.5, 0)]
+    assert content("champion_record", {}) == ([], {})
+    gate = content("gate_record", {"takes_over": True, "sentence": "gmm takes over."})
+    assert gate == ([("gate/takes_over", 1.0, 0)], {"gate": "gmm takes over."})

@@ -3,6 +3,7 @@
 from simulacra.datasets.base import SealedDataset
 from simulacra.datasets.checked import CheckedDataset, OptionalDataset
 from simulacra.datasets.folders import CheckpointFolder, ClassifierDataset, ModelDataset
+from simulacra.datasets.history import HistoryDataset
 from simulacra.datasets.image_sets import ImageSetDataset
 from simulacra.datasets.pictures import AnimationDataset, PictureFolder
 from simulacra.datasets.registry import RegistryDataset
@@ -13,6 +14,7 @@ __all__ = [
     "CheckedDataset",
     "CheckpointFolder",
     "ClassifierDataset",
+    "HistoryDataset",
     "ImageSetDataset",
     "ModelDataset",
     "OptionalDataset",

@@ -43,7 +43,7 @@ class CheckedDataset(SealedDataset[Any]):
             raise ValueError(str(error.__cause__)) from error
 
     def _write(self, path: Path, data: Any) -> None:
-        if odd := next(_not_finite(data), None):
+        if odd := next(not_finite(data), None):
             raise SimulacraError(f"{self._filepath} cannot hold {odd}, only finite numbers: look for what made it so")
         self._at(path).save(data)
 
@@ -67,13 +67,13 @@ class OptionalDataset(CheckedDataset):
         return super().fingerprint() if self._filepath.exists() else ABSENT
 
 
-def _not_finite(data: Any, key: str = "") -> Iterator[str]:
+def not_finite(data: Any, key: str = "") -> Iterator[str]:
     """Yield the keys of a record's numbers that are not finite: JSON has none, and most readers of it would fail."""
     if isinstance(data, Mapping):
         for name, entry in data.items():
-            yield from _not_finite(entry, f"{key}.{name}" if key else str(name))
+            yield from not_finite(entry, f"{key}.{name}" if key else str(name))
     elif isinstance(data, list | tuple):
         for number, entry in enumerate(data):
-            yield from _not_finite(entry, f"{key}[{number}]")
+            yield from not_finite(entry, f"{key}[{number}]")
     elif isinstance(data, float) and not math.isfinite(data):
         yield f"{key} = {data}"

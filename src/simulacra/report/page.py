@@ -299,6 +299,11 @@ def render(report: Report) -> str:
 
     No other script would run, since the page names the hash of this one.
     """
+    return fill_template("report.html.jinja", _context(report))
+
+
+def fill_template(name: str, content: Mapping[str, Any]) -> str:
+    """Return a page of the folder of templates, with the style and the script that all of them share."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -311,8 +316,8 @@ def render(report: Report) -> str:
     environment.filters |= {"data_uri": data_uri, "css_width": css_width, "text": text, "flatten": flatten}
     script = Path(__file__).with_name("templates").joinpath("sort.js").read_text(encoding="utf-8")
     digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    content = _context(report) | {"script": script, "script_hash": f"sha256-{digest}"}
-    return environment.get_template("report.html.jinja").render(content)
+    shared = {"script": script, "script_hash": f"sha256-{digest}"}
+    return environment.get_template(name).render({**content, **shared})
 
 
 def data_uri(image: bytes) -> str:

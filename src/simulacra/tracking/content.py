@@ -1,27 +1,15 @@
 """What MLflow is told of each dataset, by the last part of the dataset's name."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-SPEAKING = frozenset(
-    {
-        "history",
-        "metrics",
-        "baselines",
-        "guest_records",
-        "verdict",
-        "training_record",
-        "generation_cost",
-        "extractor_record",
-    }
-    | {"exploration", "prompt_fidelity", "edits", "human_metrics", "human_record"}
-)
-"""Datasets that have numbers for MLflow; of any other only the file is logged."""
-
 VERDICT_METRICS = ("difference", "accuracy_real", "accuracy_augmented", "accuracy_all_real")
 """What of an augmentation verdict is a result; the rest are its conditions."""
+
+
+Said = tuple[dict[str, float], dict[str, str]]
 
 
 class Content(NamedTuple):
@@ -36,7 +24,7 @@ def content(name: str, data: Any) -> Content:
     if name == "history":
         rows = data.itertuples(index=False, name="Point")
         return Content([(f"{row.split}/{row.name}", float(row.value), int(row.step)) for row in rows], {})
-    values, tags = _record_content(name, data)
+    values, tags = RECORDS[name](data)
     metrics = [(key, float(value), 0) for key, value in values.items()]
     if name == "training_record":
         # Looks at samples while the family was trained drew these curves; the last look is their end.
@@ -77,21 +65,29 @@ def plain(value: Any) -> Any:
     return {key: plain(inner) for key, inner in value.items()} if isinstance(value, dict) else value
 
 
-def _record_content(name: str, data: Any) -> tuple[dict[str, float], dict[str, str]]:
-    if name == "metrics":
-        return _metric_values(data), {"passport_id": data["passport_id"]}
-    if name in {"exploration", "prompt_fidelity", "edits", "human_metrics"}:
-        return _numbers(data["metrics"]), {}
-    if name in {"baselines", "guest_records"}:
-        rows = [_metric_values(record, f"{record['row']}/") for record in data]
-        return {key: value for row in rows for key, value in row.items()}, {}
-    if name == "verdict":
-        results = {key: value for key, value in _numbers(data).items() if key in VERDICT_METRICS}
-        return {f"augmentation/{key}": value for key, value in results.items()}, {"augmentation": data["verdict"]}
-    if name == "training_record":
-        raised = {f"flag.{flag['name']}": f"step {flag['step']}: {flag['symptom']}" for flag in data.get("flags", ())}
-        return _numbers(data), raised
-    return (_human_values if name == "human_record" else _numbers)(data), {}
+def _rows(records: Any) -> Said:
+    """Return what reference rows and other programs' images say: no child run is theirs, so keys name the row."""
+    rows = [_metric_values(record, f"{record['row']}/") for record in records]
+    return {key: value for row in rows for key, value in row.items()}, {}
+
+
+def _verdict(data: Any) -> Said:
+    results = {key: value for key, value in _numbers(data).items() if key in VERDICT_METRICS}
+    return {f"augmentation/{key}": value for key, value in results.items()}, {"augmentation": data["verdict"]}
+
+
+def _training(data: Any) -> Said:
+    raised = {f"flag.{flag['name']}": f"step {flag['step']}: {flag['symptom']}" for flag in data.get("flags", ())}
+    return _numbers(data), raised
+
+
+def _champion(data: Any) -> Said:
+    return (_metric_values(data, "champion/"), {"champion": str(data["version"])}) if data else ({}, {})
+
+
+def _retraining(data: Any) -> Said:
+    drift = data["drift"].get("p")
+    return {} if drift is None else {"drift/p": drift}, {"retrain": data["sentence"]}
 
 
 def _human_values(record: Mapping[str, Any]) -> dict[str, float]:
@@ -114,3 +110,25 @@ def _metric_values(record: Mapping[str, Any], prefix: str = "") -> dict[str, flo
     values = {f"{prefix}{key}": entry["value"] for key, entry in record["metrics"].items()}
     spreads = {f"{prefix}{key}_std": entry["std"] for key, entry in record["metrics"].items()}
     return values | {key: spread for key, spread in spreads.items() if spread is not None}
+
+
+RECORDS: dict[str, Callable[[Any], Said]] = {
+    "metrics": lambda data: (_metric_values(data), {"passport_id": data["passport_id"]}),
+    "baselines": _rows,
+    "guest_records": _rows,
+    "verdict": _verdict,
+    "training_record": _training,
+    "generation_cost": lambda data: (_numbers(data), {}),
+    "extractor_record": lambda data: (_numbers(data), {}),
+    **dict.fromkeys(
+        ("exploration", "prompt_fidelity", "edits", "human_metrics"), lambda data: (_numbers(data["metrics"]), {})
+    ),
+    "human_record": lambda data: (_human_values(data), {}),
+    "retrain_decision": _retraining,
+    "champion_record": _champion,
+    "gate_record": lambda data: ({"gate/takes_over": float(data["takes_over"])}, {"gate": data["sentence"]}),
+}
+"""What each record says: metrics and tags."""
+
+SPEAKING = frozenset({"history", *RECORDS})
+"""Datasets that have numbers for MLflow; of any other only the file is logged."""

@@ -223,7 +223,7 @@ class TrackingHooks:
         self._batches(namespace, "metrics", points)
 
     def _parameters(self, namespace: str, block: Mapping[str, Any]) -> None:
-        self._batches(namespace, "params", [(key, _text(value)) for key, value in flat(block).items()])
+        self._batches(namespace, "params", [(key, str(value)) for key, value in flat(block).items()])
 
     def _batches(self, namespace: str, kind: str, items: Sequence[Iterable[Any]]) -> None:
         size = BATCH if kind == "metrics" else BATCH // 10
@@ -290,11 +290,6 @@ def _parent(title: str, tags: dict[str, str]) -> dict[str, Any]:
         return {"name": title, "tags": tags}
     shared = ("kedro.env", "mlflow.source.git.commit")
     return {"name": key, "join": key, "tags": {name: tags[name] for name in shared}}
-
-
-def _text(value: Any) -> str:
-    """Return a parameter as text; 5.0 is 5, since a run whose nodes had it checked and one that joins it must agree."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else str(value)
 
 
 def _said_by(error: Exception) -> str:

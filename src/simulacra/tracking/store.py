@@ -128,6 +128,7 @@ class Store:
             self._pauses, self._artifacts = SQLITE_PAUSES, (project / "mlruns").as_uri()
         self._client = self._persist(lambda _: MlflowClient(uri))
         self._experiments: dict[str, str] = {}
+        self._told: dict[str, set[str]] = {}
 
     def create(self, record: Record, key: str, experiment: str, parent: str | None, *, again: bool) -> str:
         """Create a run, and return its id.
@@ -158,7 +159,8 @@ class Store:
     def join(self, record: Record, experiment: str, lock: Path) -> str:
         """Create the run that several processes share, or find it where another one has, and return its id.
 
-        One that had ended goes on; not where it ended after this process began, whose records then come late.
+        One that had ended goes on; not where it ended after this process began, whose records then come late. What
+        parameters it has stay: MLflow keeps the first value, and processes whose nodes differ write 5 and 5.0 for one.
 
         Args:
             record: the run's name, tags and time, and the key that they share.
@@ -178,6 +180,7 @@ class Store:
             if found := self._find(place, key, deleted=False):
                 if found.info.status != "RUNNING" and (found.info.end_time or 0) <= record["time"]:
                     self._client.update_run(found.info.run_id, "RUNNING")
+                self._told[found.info.run_id] = set(found.data.params)
                 return found
             return self._client.create_run(place, record["time"], {KEY: key} | record["tags"], record["name"])
 
@@ -238,10 +241,11 @@ class Store:
     def _batch(self, call: Record, run: str) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
+        told = self._told.get(run, set())
         self._client.log_batch(
             run,
             metrics=[Metric(key, value, call["time"], step) for key, value, step in call.get("metrics", ())],
-            params=[Param(key, value) for key, value in call.get("params", ())],
+            params=[Param(key, value) for key, value in call.get("params", ()) if key not in told],
             tags=[RunTag(key, value[:LONGEST_TAG]) for key, value in call.get("tags", ())],
             synchronous=True,
         )

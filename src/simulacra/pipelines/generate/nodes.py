@@ -53,8 +53,8 @@ def draw(
 
     asked = model.asked(sampling.options)
     with announced(f"{config.family}, drawing"):
-        drawn = asked.sample(sampling.n, condition=_condition(asked, sampling), seed=sampling.seed)
-    return drawn, drawn, _drawing_record(asked, sampling, drawn)
+        drawn = asked.sample(sampling.n, condition=condition_of(asked, sampling), seed=sampling.seed)
+    return drawn, drawn, drawing_record(asked, sampling, drawn)
 
 
 @skippable
@@ -71,9 +71,9 @@ def draw_filmed(
 
     asked, film = cast("Diffusion", model.asked(sampling.options)), Film()
     with announced(f"{config.family}, drawing"):
-        drawn = asked.sample(sampling.n, condition=_condition(asked, sampling), seed=sampling.seed, film=film)
+        drawn = asked.sample(sampling.n, condition=condition_of(asked, sampling), seed=sampling.seed, film=film)
     pixels, words = pack(_panels(film, drawn), drawn.shape)
-    return drawn, drawn, _drawing_record(asked, sampling, drawn) | {"film": words}, pixels
+    return drawn, drawn, drawing_record(asked, sampling, drawn) | {"film": words}, pixels
 
 
 @skippable
@@ -94,7 +94,8 @@ def plot_film(drawing_record: dict[str, Any], film: ImageSet) -> tuple[Figure, A
     return picture_table(shown), film_frames(shown)
 
 
-def _condition(model: ImageModel, sampling: SamplingConfig) -> "Condition":
+def condition_of(model: ImageModel, sampling: SamplingConfig) -> "Condition":
+    """Return the condition that a sampling block asks for: a prompt, a class each, or none."""
     import numpy as np
 
     from simulacra.models.base import Prompt
@@ -104,7 +105,7 @@ def _condition(model: ImageModel, sampling: SamplingConfig) -> "Condition":
     return None if sampling.classes is None else np.resize(model.find_classes(sampling.classes), sampling.n)
 
 
-def _drawing_record(model: ImageModel, sampling: SamplingConfig, drawn: ImageSet) -> dict[str, Any]:
+def drawing_record(model: ImageModel, sampling: SamplingConfig, drawn: ImageSet) -> dict[str, Any]:
     """Return what was asked for, with the model's own options where nothing was, and what came of it."""
     options = {option: getattr(model.config, field) for option, field in model.sampling_options.items()}
     return {

@@ -8,7 +8,7 @@ from simulacra.incremental import skippable
 from simulacra.pipelines.annotations import DataFrame, ImageClassifier, ImageModel, ImageSet, Registry
 from simulacra.pipelines.config import EvaluationConfig, FamilyConfig, GenerationConfig
 from simulacra.pipelines.evaluate.nodes import make_judge
-from simulacra.pipelines.generate.nodes import sample_seeds
+from simulacra.pipelines.generate.nodes import condition_of, drawing_record, sample_seeds
 from simulacra.pipelines.report.shared import with_costs
 from simulacra.retraining.config import RetrainingConfig
 
@@ -27,11 +27,19 @@ def watch(
     experiment: Record,
     parameters: Record,
     seed: int,
-) -> Record:
-    """Return whether it is time to train anew, which families, and every reason that was looked at."""
+) -> tuple[Record, Record]:
+    """Return whether it is time to train anew, which families, and every reason that was looked at; and in short.
+
+    Raises:
+        SimulacraError: where a family is to be trained that the dataset does not have.
+    """
+    from simulacra.experiments import unknown
     from simulacra.retraining.facts import gather
     from simulacra.retraining.reasons import decide
 
+    for family in retraining.families or ():
+        if family not in experiment["families"]:
+            raise SimulacraError(unknown("retraining.families", family, experiment["families"]))
     dataset, champion = experiment["dataset"], registry.champion()
     facts, found = gather(
         dataset,
@@ -48,12 +56,14 @@ def watch(
     decisive = [
         reason for reason in decision.reasons if reason.retrain == decision.retrain and reason.value is not None
     ]
-    return told | {
+    whole = told | {
         "reasons": [reason.words for reason in decisive],
         "looked_at": told["reasons"],
         "drift": found,
         "champion": champion and champion.number,
     }
+    short = {"at": _now(), "new_share": facts.new_share, "p": found.get("p")}
+    return whole, short | {key: whole[key] for key in ("retrain", "families", "sentence", "champion")}
 
 
 def judge_champion(
@@ -90,7 +100,9 @@ def judge_champion(
     cost = {"sample_ms": 1000 * (time.perf_counter() - began) / len(samples)}
     judge = make_judge(extractor, extractor_record, train_set, validation_set, test_set, generation, evaluation)
     metrics = judge.family(model, samples, seeds, ema=record["passport"]["ema"])
+    previous = registry.previous()
     about = {"version": champion.number, "family": champion.family, "model_sha256": champion.model_sha256}
+    about |= {"previous_sha256": previous and previous.model_sha256}
     return with_costs(metrics, record["training"] | cost) | about
 
 
@@ -114,10 +126,11 @@ def decide_at_gate(
     split_record: Record,
     retraining: RetrainingConfig,
     *challengers: Record | None,
-) -> tuple[Record, DataFrame]:
-    """Return which challenger takes over, if any, and the table of all checks.
+) -> tuple[Record, DataFrame, Record]:
+    """Return which challenger takes over, if any, the table of all checks, and a record for the history.
 
-    Only families that were to be trained anew stand for it, and none whose weights are the champion's own.
+    Only families that were to be trained anew stand for it, and none whose weights are the champion's own, or those of
+    the champion before it: whoever took one back by hand does not want it promoted again.
 
     Raises:
         SimulacraError: where one of them was not trained on today's data.
@@ -125,7 +138,7 @@ def decide_at_gate(
     from simulacra.retraining.gate import Candidate, judge, nothing_to_judge
 
     present = {entry["record"]["row"]: entry for entry in challengers if entry}
-    candidates = []
+    candidates, notes = [], []
     for family in retrain_decision["families"]:
         entry = present.get(family)
         if entry is None or entry["train_sha256"] != split_record["splits"]["train"]["fingerprint"]:
@@ -133,7 +146,11 @@ def decide_at_gate(
                 f"{family} was not trained on today's data; run `kedro run --pipeline retrain`, or "
                 "`kedro run --pipelines train,generate,evaluate,augment` for it"
             )
-        if entry["model_sha256"] != champion_record.get("model_sha256"):
+        if entry["model_sha256"] == champion_record.get("model_sha256"):
+            notes.append(f"{family} is the champion itself.")
+        elif entry["model_sha256"] == champion_record.get("previous_sha256"):
+            notes.append(f"{family} was champion before, and comes back by `kedro champion rollback` only.")
+        else:
             candidates.append(Candidate(family, entry["record"], entry["flags"], entry["verdict"]))
     champion = _champion(champion_record)
     if not candidates:
@@ -141,8 +158,12 @@ def decide_at_gate(
     else:
         floor, noise = (next(each for each in baselines if each["role"] == role) for role in ("floor", "noise"))
         decision = judge(champion, candidates, retraining.gate, floor=floor, noise=noise, dry_run=retraining.dry_run)
-    about = {"reasons": retrain_decision["sentence"], "decided_at": datetime.now(UTC).isoformat(timespec="seconds")}
-    return decision.record() | about, decision.frame()
+    about = {"sentence": " ".join([decision.sentence, *notes]), "reasons": retrain_decision["sentence"]}
+    record = decision.record() | about | {"decided_at": _now()}
+    best = min(candidates, key=lambda each: _rank(each, decision.by), default=None)
+    stood = {"champion": champion, "best challenger": best}
+    rows = {name: each.record["metrics"][decision.by] for name, each in stood.items() if each}
+    return record, decision.frame(), record | {"rows": rows}
 
 
 def take_over(
@@ -179,7 +200,7 @@ def take_over(
             "gate": gate_record,
             "split": split_record["splits"]["train"]["fingerprint"],
             "seed": training_record["seed"],
-            "promoted_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "promoted_at": _now(),
         },
     )
     registry.challenge(version.number)
@@ -194,6 +215,46 @@ def _settings(parameters: Record, dataset: str, family: str) -> str:
 
     block = parameters[dataset].get(family)
     return settings_sha256(FamilyConfig.model_validate(block).model_dump(mode="json")) if block else ""
+
+
+def report_operations(
+    registry: Registry, experiment: Record, watch_log: list[Record], gate_log: list[Record], *_: Record | None
+) -> str:
+    """Return the page of operations; it waits for all promotions, and reads from the registry what came of them."""
+    from simulacra.report.operations import render_operations
+
+    versions = [version._asdict() | {"metrics": version.metrics} for version in registry.history()]
+    return render_operations(experiment["dataset"], versions, watch_log, gate_log)
+
+
+def draw_champion(registry: Registry, experiment: Record, parameters: Record) -> tuple[ImageSet, Record]:
+    """Return what the champion draws, as the block `sampling` of its family asks, and a record of how it was drawn.
+
+    Raises:
+        SimulacraError: where there is no champion yet.
+    """
+    from simulacra.training.progress import announced
+
+    champion = registry.need_champion()
+    block = parameters[experiment["dataset"]].get(champion.family) or {"family": champion.family}
+    sampling = FamilyConfig.model_validate(block).sampling
+    asked = registry.model(champion).asked(sampling.options)
+    with announced(f"champion, {champion.family}, drawing"):
+        drawn = asked.sample(sampling.n, condition=condition_of(asked, sampling), seed=sampling.seed)
+    about = {"version": champion.number, "family": champion.family}
+    return drawn, drawing_record(asked, sampling, drawn) | about
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _rank(candidate: "Candidate", by: str) -> float:
+    """Return a number that is the smaller the better a candidate is."""
+    from simulacra.metrics import METRICS
+
+    value = candidate.record["metrics"][by]["value"]
+    return float(value if METRICS[by].better == "lower" else -value)
 
 
 def _champion(record: Record) -> "Candidate | None":

@@ -5,16 +5,39 @@ from collections.abc import Sequence
 from kedro.pipeline import Node, Pipeline
 
 from simulacra.pipelines.evaluate.pipeline import JUDGING
-from simulacra.pipelines.retrain.nodes import decide_at_gate, enter, judge_champion, take_over, watch
+from simulacra.pipelines.retrain.nodes import (
+    decide_at_gate,
+    draw_champion,
+    enter,
+    judge_champion,
+    report_operations,
+    take_over,
+    watch,
+)
 
 SPLITS = ["train_set", "validation_set", "test_set"]
+GATE = ["gate_record", "gate_table", "gate_log"]
 ABOUT = ["params:retraining", "params:experiment", "parameters"]
 
 
 def create_watch_pipeline() -> Pipeline:
     """Return splits, registry → whether to train anew."""
     inputs = [*SPLITS, "registry", *ABOUT, "params:seed"]
-    return Pipeline([Node(watch, inputs, "retrain_decision", name="watch", tags="watch")])
+    return Pipeline([Node(watch, inputs, ["retrain_decision", "watch_log"], name="watch", tags="watch")])
+
+
+def create_operations_pipeline(families: Sequence[str]) -> Pipeline:
+    """Return registry, what was noted → the page of operations."""
+    promoted = [f"{family}.promotion" for family in families]
+    inputs = ["registry", "params:experiment", "watch_log", "gate_log", *promoted]
+    return Pipeline([Node(report_operations, inputs, "operations", name="report_operations", tags="operations")])
+
+
+def create_drawing_pipeline() -> Pipeline:
+    """Return registry → what the champion draws."""
+    inputs = ["registry", "params:experiment", "parameters"]
+    outputs = ["champion_drawn", "champion_drawing_record"]
+    return Pipeline([Node(draw_champion, inputs, outputs, name="draw_champion", tags="draw_champion")])
 
 
 def create_dataset_pipeline(families: Sequence[str]) -> Pipeline:
@@ -25,7 +48,7 @@ def create_dataset_pipeline(families: Sequence[str]) -> Pipeline:
     return Pipeline(
         [
             Node(judge_champion, judged, "champion_record", name="judge_champion", tags="retrain"),
-            Node(decide_at_gate, decided, ["gate_record", "gate_table"], name="decide_at_gate", tags="retrain"),
+            Node(decide_at_gate, decided, GATE, name="decide_at_gate", tags="retrain"),
             *map(_take_over, families),
         ]
     )
