@@ -55,12 +55,13 @@ def test_free_inputs_of_each_pipeline_are_the_expected_ones(registered: dict) ->
     for dataset in load_experiments():
         free = {name for name in registered[dataset].inputs() if not name.startswith("params:")}
         expected = {f"{dataset}.{family}.checkpoints" for family in load_experiments()[dataset].families}
+        expected |= {f"{dataset}.former"}
         # Leaderboard and report of images take what people say, where anybody was asked.
         expected |= {f"{dataset}.human_record"} if load_experiments()[dataset].kind == "image" else set()
         assert free == expected
         for family in load_experiments()[dataset].families:
             own = registered[dataset].only_nodes_with_namespaces([f"{dataset}.{family}"])
-            shared = {"split_record"} | SHARED_BY_FAMILIES[load_experiments()[dataset].kind]
+            shared = {"split_record", "former"} | SHARED_BY_FAMILIES[load_experiments()[dataset].kind]
             shared |= {"edit_pictures", "edit_mask", "edit_source"} if FAMILIES[family].denoises else set()
             free = {name for name in own.inputs() if not name.startswith("params:")}
             assert free == {f"{dataset}.{name}" for name in shared} | {f"{dataset}.{family}.checkpoints"}

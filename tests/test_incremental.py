@@ -19,7 +19,14 @@ from kedro.runner import SequentialRunner, ThreadRunner
 
 from simulacra.data.config import SplitConfig
 from simulacra.data.image_set import ImageSet
-from simulacra.datasets import CheckedDataset, CheckpointFolder, ImageSetDataset, ModelDataset, OptionalDataset
+from simulacra.datasets import (
+    CheckedDataset,
+    CheckpointFolder,
+    FormerDataset,
+    ImageSetDataset,
+    ModelDataset,
+    OptionalDataset,
+)
 from simulacra.editing.config import EditingConfig
 from simulacra.experiments import Experiment
 from simulacra.human.config import ColumnsConfig, ExclusionConfig, ResultsConfig
@@ -60,6 +67,7 @@ class Project:
             {name: ImageSetDataset(str(self.root / f"{file}.safetensors")) for name, file in images.items()}
             | {
                 "toy.split_record": CheckedDataset(str(self.root / "split.json"), JSON),
+                "toy.former": FormerDataset(str(self.root / "former")),
                 "toy.gmm.model": ModelDataset(str(self.root / "model")),
                 "toy.gmm.history": CheckedDataset(str(self.root / "history.csv"), CSV),
                 "toy.gmm.training_record": CheckedDataset(str(self.root / "training.json"), JSON),

@@ -162,3 +162,13 @@ def test_a_champion_that_saw_todays_test_images_is_not_judged(fresh_project: Pat
     assert re.search(r"the champion was trained on \d+ of today's 60 test images", done.stderr)
     assert "Traceback" not in done.stderr and "set split.by to content" in done.stderr
     assert aliases(fresh_project) == {"champion": "1"}
+
+
+@pytest.mark.slow
+def test_a_training_begins_from_the_champion_where_that_is_asked_for(fresh_project: Path, kedro: Run) -> None:
+    asked = f"{POOR},retraining.start=champion"
+    place = fresh_project / "data/test/06_models/mnist/vae/training.json"
+    kedro(fresh_project, *RETRAIN, asked)
+    assert "begun_from_version" not in json.loads(place.read_text())
+    kedro(fresh_project, *RETRAIN, f"{asked},mnist.source.n=420")
+    assert json.loads(place.read_text())["begun_from_version"] == 1

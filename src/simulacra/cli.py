@@ -323,7 +323,11 @@ def retrain_dataset(dataset: str, options: dict[str, Any]) -> None:
     left_out = {"watch", *FAMILIES} - {*decision["families"]}
     whole = pipelines["retrain"].filter(node_namespaces=[dataset])
     nodes = [node.name for node in whole.nodes if not node.tags & left_out]
-    _run_what_is_stale(options | {"pipelines": ["retrain"], "namespaces": [], "node_names": nodes})
+    params = dict(options["params"] or {})
+    # What an earlier attempt left half trained may be of other data, and nobody may be there to say what becomes of it.
+    params["training"] = {"resume": "if_same"} | params.get("training", {})
+    chosen = {"pipelines": ["retrain"], "namespaces": [], "node_names": nodes, "params": params}
+    _run_what_is_stale(options | chosen)
     click.echo(_load(f"{dataset}.gate_record", options)["sentence"])
 
 

@@ -24,7 +24,7 @@ from simulacra.pipelines.train import pipeline as train
 
 DATASET_WIDE = {
     *("train_set", "validation_set", "test_set", "split_record", "extractor", "extractor_record", "real_accuracy"),
-    *("edit_pictures", "edit_mask", "edit_source", "human_record"),
+    *("edit_pictures", "edit_mask", "edit_source", "human_record", "former"),
     *("params:experiment", "params:generation", "params:evaluation", "params:augmentation", "params:exploration"),
     *("train_texts", "validation_texts", "test_texts", "params:editing", "params:language"),
 }
@@ -80,7 +80,8 @@ def _image_stages(experiment: Experiment) -> dict[str, Pipeline]:
     made = {
         "ingest": _of_dataset(ingest.create_pipeline(), experiment),
         "preprocess": _of_dataset(preprocess.create_pipeline(), experiment),
-        "watch": _of_dataset(retrain.create_watch_pipeline(), experiment) + operations,
+        "watch": _of_dataset(retrain.create_watch_pipeline() + retrain.create_former_pipeline(), experiment)
+        + operations,
         "draw_champion": _of_dataset(retrain.create_drawing_pipeline(), experiment),
         "train": _of_families(lambda _: train.create_pipeline(), experiment),
         "generate": _of_families(generate.create_pipeline, experiment),

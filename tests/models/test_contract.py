@@ -224,3 +224,34 @@ def test_curves_are_finite(family: str) -> None:
     )
     frame = history.frame()
     assert len(frame) and np.isfinite(frame["value"]).all() and heard
+
+
+STANDING = TrainingConfig(steps=1, batch_size=32, learning_rate=1e-12)
+"""A training that leaves weights where they were, to all digits that are looked at."""
+
+
+def test_a_fit_begins_from_another_models_weights_where_the_family_learns_by_gradient(
+    model: ImageModel, family: str
+) -> None:
+    anew, later = (family_class(family)(model.config) for _ in range(2))
+    later.begin_from(model)
+    history = later.fit(LABELLED, training=STANDING, seed=1)
+    if not isinstance(model, NeuralModel):
+        anew.fit(LABELLED, training=STANDING, seed=1)
+        assert later.fingerprint() == anew.fingerprint() and "begun_from" not in history.facts
+        return
+    assert history.facts["begun_from"] == model.fingerprint()
+    weights = dict(later.network.named_parameters())
+    for key, former in model.network.named_parameters():
+        torch.testing.assert_close(weights[key], former, rtol=0, atol=1e-6)
+
+
+def test_a_model_of_another_make_is_not_begun_from(
+    model: ImageModel, family: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    renamed = ImageSet(LABELLED.images, LABELLED.labels, tuple(reversed(LABELLED.class_names)))
+    anew, later = (family_class(family)(model.config) for _ in range(2))
+    later.begin_from(model)
+    histories = [each.fit(renamed, training=STANDING, seed=1) for each in (anew, later)]
+    assert anew.fingerprint() == later.fingerprint() and "begun_from" not in histories[1].facts
+    assert ("begins anew" in caplog.text) == isinstance(model, NeuralModel)

@@ -138,3 +138,22 @@ def test_too_little_text_is_refused() -> None:
 def test_heads_that_do_not_share_the_width_are_refused() -> None:
     with pytest.raises(ValueError, match="must be a multiple of twice the heads, 6"):
         GPTConfig(width=16, heads=3)
+
+
+def test_a_fit_that_begins_from_another_keeps_its_tokenizer_where_that_knows_the_texts() -> None:
+    former = fitted()
+    for texts, kept in ((texts_of(["cab"] * 40), True), (texts_of(["cab and more"] * 40), False)):
+        model = GPT(GPTConfig(**SMALL))
+        model.begin_from(former)
+        history = model.fit(texts, training=TrainingConfig(steps=1, batch_size=4, learning_rate=1e-12))
+        assert ("begun_from" in history.facts) == kept
+        assert (model.tokenizer.to_json() == former.tokenizer.to_json()) == kept
+        if kept:
+            ids = model.encode("cab")[None]
+            assert np.allclose(model.log_probs(ids), former.log_probs(ids), atol=1e-5)
+
+
+def test_a_fit_with_another_kind_of_tokens_begins_anew() -> None:
+    model = GPT(GPTConfig(**SMALL | {"tokenizer": "byte"}))
+    model.begin_from(fitted())
+    assert "begun_from" not in model.fit(WORDS, training=TrainingConfig(steps=1, batch_size=4)).facts

@@ -47,6 +47,7 @@ from simulacra.pipelines.report.nodes import make_image_leaderboard, summarise_f
 from simulacra.pipelines.train.nodes import fit
 from simulacra.report.leaderboard import leaderboard
 from simulacra.report.sentences import prompt_sentences
+from simulacra.retraining.former import Former
 from simulacra.state import STATE
 from simulacra.training.config import TrainingConfig
 from simulacra.training.history import History
@@ -254,7 +255,7 @@ def test_images_without_classes_are_judged_by_their_turns() -> None:
 
 def test_the_record_of_a_fit_says_what_it_cost_and_how_to_repeat_it(tmp_path: Path) -> None:
     experiment = {"dataset": "mnist", "kind": "image", "options": " --params seed=3"}
-    model, history, record = fit(TRAIN, VALIDATION, tmp_path, GMM, 3, experiment)
+    model, history, record = fit(TRAIN, VALIDATION, Former(), tmp_path, GMM, 3, experiment)
     assert record["command"] == "kedro run --namespaces mnist.gmm --params seed=3"
     assert record["parameters"] == model.n_parameters() and record["train_seconds"] > 0
     assert record["peak_memory_mib"] > 50 and set(history["name"]) == {"bic", "aic"}
@@ -397,7 +398,7 @@ def test_what_was_edited_is_told_and_how_to_edit_more() -> None:
 
 def test_the_summary_tells_the_parameters_of_the_fit(tmp_path: Path, extractor: tuple[Any, dict[str, Any]]) -> None:
     experiment = {"dataset": "mnist", "options": ""}
-    model, history, record = fit(TRAIN, VALIDATION, tmp_path, GMM, 0, experiment)
+    model, history, record = fit(TRAIN, VALIDATION, Former(), tmp_path, GMM, 0, experiment)
     samples, generation, cost = generate(model, GENERATION, 0)
     judged = (*extractor, *JUDGED)
     metrics = evaluate(model, samples, generation, record, SPLIT.record(), *judged)

@@ -13,8 +13,8 @@ def test_a_tick_s_commands_are_those_of_kedro() -> None:
     run = "python -m kedro run --pipelines"
     assert lines == [
         f"{run} ingest,preprocess,watch --namespaces mnist --env gpu",
-        f"{run} train,generate,evaluate,augment --namespaces mnist.gmm --env gpu",
-        f"{run} train,generate,evaluate,augment --namespaces mnist.vae --env gpu",
+        f"{run} train,generate,evaluate,augment --namespaces mnist.gmm --env gpu --params training.resume=if_same",
+        f"{run} train,generate,evaluate,augment --namespaces mnist.vae --env gpu --params training.resume=if_same",
         f"{run} retrain --namespaces mnist --env gpu",
     ]
     assert len({step.name for step in (found.watch, *found.families, found.retrain)}) == 4

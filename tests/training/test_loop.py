@@ -171,6 +171,23 @@ def test_a_checkpoint_of_other_settings_is_refused_by_name(tmp_path: Path) -> No
     fit(MeanImage(), config.model_copy(update={"learning_rate": 0.1, "resume": False}), checkpoints=tmp_path)
 
 
+def test_a_training_may_begin_anew_rather_than_refuse_the_checkpoint_of_another(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = QUICK.model_copy(update={"checkpoint_steps": 10, "resume": "if_same"})
+    with pytest.raises(KeyboardInterrupt):
+        fit(MeanImage(stop=23), config, checkpoints=tmp_path)
+    same, whole = MeanImage(), MeanImage()
+    fit(same, config, checkpoints=tmp_path)
+    other, alone = MeanImage(), MeanImage()
+    changed = config.model_copy(update={"learning_rate": 0.1})
+    fit(other, changed, checkpoints=tmp_path)
+    fit(alone, changed)
+    fit(whole, config)
+    assert torch.equal(same.mean, whole.mean) and torch.equal(other.mean, alone.mean)
+    assert "begins anew" in caplog.text and "learning_rate" in caplog.text
+
+
 def test_a_training_that_is_not_to_resume_makes_its_own_checkpoints(tmp_path: Path) -> None:
     config = QUICK.model_copy(update={"checkpoint_minutes": 1e-9})
     with pytest.raises(KeyboardInterrupt):

@@ -2,7 +2,7 @@
 
 from simulacra.datasets.base import SealedDataset
 from simulacra.datasets.checked import CheckedDataset, OptionalDataset
-from simulacra.datasets.folders import CheckpointFolder, ClassifierDataset, ModelDataset
+from simulacra.datasets.folders import CheckpointFolder, ClassifierDataset, FormerDataset, ModelDataset
 from simulacra.datasets.history import HistoryDataset
 from simulacra.datasets.image_sets import ImageSetDataset
 from simulacra.datasets.pictures import AnimationDataset, PictureFolder
@@ -14,6 +14,7 @@ __all__ = [
     "CheckedDataset",
     "CheckpointFolder",
     "ClassifierDataset",
+    "FormerDataset",
     "HistoryDataset",
     "ImageSetDataset",
     "ModelDataset",

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from kedro.io import AbstractDataset
 
 from simulacra.datasets.base import SealedDataset
+from simulacra.datasets.checked import ABSENT
 from simulacra.errors import SimulacraError
 
 if TYPE_CHECKING:
     from simulacra.augmentation.classifiers import ImageClassifier
     from simulacra.models.base import GenerativeModel
+    from simulacra.retraining.former import Former
 
 
 class Savable(Protocol):
@@ -53,6 +55,32 @@ class ClassifierDataset(_FolderDataset["ImageClassifier"]):
 
     def _need(self, data: "ImageClassifier") -> int:
         return sum(tensor.nbytes for tensor in data.state_dict().values())
+
+
+class FormerDataset(_FolderDataset["Former"]):
+    """What a training begins from; without a folder it begins anew."""
+
+    def load(self) -> "Former":
+        """Return it.
+
+        Raises:
+            SimulacraError: where there is a folder that is not whole.
+        """
+        from simulacra.retraining.former import Former
+
+        return super().load() if self._filepath.exists() else Former()
+
+    def fingerprint(self) -> str | None:
+        """Return the sha256 of the folder; a word where there is none, None where it is not whole."""
+        return super().fingerprint() if self._filepath.exists() else ABSENT
+
+    def _read(self, path: Path) -> "Former":
+        from simulacra.retraining.former import Former
+
+        return Former.load(path)
+
+    def _need(self, data: "Former") -> int:
+        return 0 if data.model is None else sum(array.nbytes for array in data.model.tensors().values())
 
 
 class CheckpointFolder(AbstractDataset[None, Path]):

@@ -87,6 +87,9 @@ class GenerativeModel(ABC, Generic[D]):
     def restore(self, tensors: dict[str, NDArray[Any]]) -> None:
         """Take back what `tensors` returned; all that `facts` told is known already."""
 
+    def begin_from(self, former: "GenerativeModel[Any]") -> None:
+        """Let the next `fit` begin from what another model has learnt; a family in closed form begins anew."""
+
     def remember(self, train: D) -> None:
         """Note what the family knows of its training data by looking at them; every `fit` begins with it."""
         self.train_sha256 = train.fingerprint()

@@ -22,7 +22,7 @@ from simulacra.diffusion.samplers import DETERMINISTIC, Normal, State, final
 from simulacra.diffusion.schedules import Level, noised
 from simulacra.errors import SimulacraError
 from simulacra.metrics.likelihood import Likelihood
-from simulacra.models.base import Condition, ModelConfig, Prompt, prompts_in
+from simulacra.models.base import Condition, GenerativeModel, ModelConfig, Prompt, prompts_in
 from simulacra.models.neural import NeuralImageModel
 from simulacra.models.vae import VAE, VAEConfig, VAENetwork
 from simulacra.nn.latents import codes
@@ -303,6 +303,11 @@ class Diffusion(NeuralImageModel):
         if self.config.formulation != "ddpm" or self.config.space == "latent":
             return None
         return Likelihood(bound=True, classes_summed_out=self.conditional)
+
+    def begin_from(self, former: GenerativeModel[Any]) -> None:
+        """Let the next `fit` begin from another model's weights; in latent space anew, since codes will be others."""
+        if self.config.space == "pixel":
+            super().begin_from(former)
 
     def build(self) -> DiffusionNetwork:
         """Return an untrained network, with an autoencoder beside it where codes are diffused."""

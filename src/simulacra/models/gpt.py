@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from simulacra.data.text_set import TextSet
 from simulacra.data.token_set import FileTokens, TokenSet
-from simulacra.models.base import ModelConfig
+from simulacra.models.base import GenerativeModel, ModelConfig
 from simulacra.models.language import LanguageModel, Tokens
 from simulacra.models.neural import NeuralModel
 from simulacra.nn.transformer import Transformer
@@ -135,9 +135,17 @@ class GPT(NeuralModel[TextSet], LanguageModel):
         """Number of tokens there are."""
         return self.tokenizer.size
 
+    def begin_from(self, former: GenerativeModel[Any]) -> None:
+        """Let the next `fit` begin from another model's weights, and with its tokenizer where that knows the texts."""
+        if isinstance(former, GPT) and _tokenizing(former.config) == _tokenizing(self.config):
+            super().begin_from(former)
+
     def remember(self, train: TextSet) -> None:
         """Learn the tokenizer."""
         super().remember(train)
+        if self.start and (known := Tokenizer.from_json(self.start.meanings["tokenizer"])).knows(train.alphabet):
+            self._tell(known)
+            return
         pieces = islice((piece for _, piece in train.pieces()), 0, None, 1 + train.n_bytes // COUNTED)
         self._tell(build(self.config.tokenizer, alphabet=train.alphabet, texts=pieces, size=self.config.tokenizer_size))
 
@@ -204,3 +212,7 @@ class GPT(NeuralModel[TextSet], LanguageModel):
         text = self.decode(ids[: ids.index(self.tokenizer.end)] if self.tokenizer.end in ids else ids)
         places = [place for each in stop if (place := text.find(each)) >= 0]
         return text[: min(places, default=len(text))]
+
+
+def _tokenizing(config: GPTConfig) -> tuple[str, int]:
+    return config.tokenizer, config.tokenizer_size if config.tokenizer == "bpe" else 0

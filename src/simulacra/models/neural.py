@@ -1,14 +1,16 @@
 """What families that are trained by gradient share: networks built at fit, seeded training, weights as tensors."""
 
+import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy, deepcopy
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from simulacra.data.image_set import ImageSet
 from simulacra.models.base import D, GenerativeModel, ImageModel, ModelConfig
@@ -21,6 +23,19 @@ from simulacra.training.history import Callback, History, overheard
 from simulacra.training.seeding import seeded
 from simulacra.training.trainable import Trainable
 
+logger = logging.getLogger(__name__)
+
+MEANINGS = ("shape", "class_names", "tokenizer", "source_sha256")
+"""Facts of a model that say what its network's inputs and outputs stand for."""
+
+
+class Start(NamedTuple):
+    """Weights that a fit begins from, by name, what its network's numbers stand for, and the model's hash."""
+
+    weights: dict[str, Tensor]
+    meanings: dict[str, Any]
+    sha256: str
+
 
 class NeuralModel(GenerativeModel[D]):
     """A family whose only state is one network.
@@ -29,6 +44,7 @@ class NeuralModel(GenerativeModel[D]):
     """
 
     network: Trainable
+    start: Start | None = None
 
     @abstractmethod
     def build(self) -> Trainable:
@@ -64,12 +80,22 @@ class NeuralModel(GenerativeModel[D]):
             hearing.append(alarm(Sentinel(grace=round(GRACE * training.steps)), self.name, [*hearing]))
             if training.processes * training.hosts == 1:
                 return self._fit_here(train, training, callbacks=hearing, **options)
-            share = (type(self), self.config, train, training, options)
+            share = (type(self), self.config, self.start, train, training, options)
             tensors, history = distributed.run(_fit_share, share, training)
             self.restore(tensors)
             for callback in hearing:
                 history.replay(callback)
             return history
+
+    def begin_from(self, former: GenerativeModel[Any]) -> None:
+        """Let the next `fit` begin from another model's weights, where they are of such a network as this one's.
+
+        What is not learnt by gradient is found anew: statistics, a density of codes, what words mean. Networks that
+        begin so may end a little worse than new ones: Ash & Adams (2020), arXiv:1910.08475.
+        """
+        if isinstance(former, NeuralModel) and former.name == self.name:
+            weights = {key: value.detach().clone() for key, value in former.network.named_parameters()}
+            self.start = Start(weights, _meanings(former), former.fingerprint())
 
     def _fit_here(self, train: D, training: TrainingConfig, *, seed: int, **options: Any) -> History:
         with seeded(seed):
@@ -87,9 +113,30 @@ class NeuralModel(GenerativeModel[D]):
         watch = self.watcher(train, training) if training.watch_every else None
         held_out = options.pop("validation", None)
         validation = held_out and self.examples(held_out)
-        return loop.train(
+        self._take_up()
+        history = loop.train(
             self.network, self.examples(train), training, validation=validation, watch=watch, title=self.name, **options
         )
+        if self.network.begun_from:
+            history.facts["begun_from"] = self.network.begun_from
+        return history
+
+    @torch.no_grad()
+    def _take_up(self) -> None:
+        """Put the weights that the fit is to begin from into the network, where they are of such a one."""
+        if self.start is None:
+            return
+        own = dict(self.network.named_parameters())
+        shapes, its = ({key: value.shape for key, value in each.items()} for each in (own, self.start.weights))
+        if shapes != its or self.start.meanings != _meanings(self):
+            if distributed.here().leads:
+                logger.warning(
+                    "%s: begins anew, since the model that it was to begin from is of another make", self.name
+                )
+            return
+        for key, value in self.start.weights.items():
+            own[key].copy_(value)
+        self.network.begun_from = self.start.sha256
 
     def n_parameters(self) -> int:
         """Count the trainable numbers."""
@@ -131,10 +178,21 @@ class NeuralImageModel(NeuralModel[ImageSet], ImageModel):
         return look
 
 
+def _meanings(model: GenerativeModel[Any]) -> dict[str, Any]:
+    facts = model.facts()
+    return {key: facts[key] for key in MEANINGS if key in facts}
+
+
 def _fit_share(
-    family: type[NeuralModel[D]], config: ModelConfig, train: D, training: TrainingConfig, options: dict[str, Any]
+    family: type[NeuralModel[D]],
+    config: ModelConfig,
+    start: Start | None,
+    train: D,
+    training: TrainingConfig,
+    options: dict[str, Any],
 ) -> tuple[dict[str, NDArray[Any]], History]:
     """Fit a family as one of several processes; return what it learnt, and the curves."""
     model = family(config)
+    model.start = start
     history = model.fit(train, training=training, **options)
     return model.tensors(), history

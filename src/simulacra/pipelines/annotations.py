@@ -15,15 +15,17 @@ if TYPE_CHECKING:
     from simulacra.models.base import ImageModel
     from simulacra.models.language import LanguageModel
     from simulacra.pipelines.config import SamplingConfig, TextSamplingConfig
+    from simulacra.retraining.former import Former
     from simulacra.retraining.registry import Registry
 else:
-    DataFrame = Figure = ImageModel = ImageClassifier = ImageSet = LanguageModel = Registry = TextSet = Any
+    DataFrame = Figure = Former = ImageModel = ImageClassifier = ImageSet = LanguageModel = Registry = TextSet = Any
     # Kedro makes it an instance as a part of the family's block; of a block and its part it cannot check both.
     SamplingConfig = TextSamplingConfig = Any
 
 __all__ = [
     "DataFrame",
     "Figure",
+    "Former",
     "ImageClassifier",
     "ImageModel",
     "ImageSet",

@@ -158,6 +158,10 @@ class RetrainingConfig(BaseModel):
     families: Words | None = Field(
         None, description="that are trained anew; null: the champion's, or all of the dataset's where there is none"
     )
+    start: Literal["scratch", "champion"] = Field(
+        "scratch",
+        description="what a network's weights are at first: random, or the champion's where it is of such a one",
+    )
     when: WhenConfig = Field(default_factory=WhenConfig, description="the reasons")
     gate: GateConfig = Field(default_factory=GateConfig, description="what a challenger must show")
     dry_run: bool = Field(False, description="decide and tell, and change nothing")

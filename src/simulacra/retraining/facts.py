@@ -15,6 +15,7 @@ from simulacra.metrics.kernel import kernel_distance
 from simulacra.retraining.drift import FEWEST, DriftReport, image_statistics, look_for_drift
 from simulacra.retraining.gate import Measured
 from simulacra.retraining.reasons import Decay, Drift, Facts
+from simulacra.training.config import RUNTIME
 
 if TYPE_CHECKING:
     from simulacra.models.base import ImageModel
@@ -41,8 +42,14 @@ def rows_of(images: ImageSet) -> list[str]:
 
 
 def settings_sha256(settings: Mapping[str, Any]) -> str:
-    """Return the hash of a family's parameters, all of them told, but for what is drawn for a reader."""
+    """Return the hash of a family's parameters, all of them told, but for what changes nothing that is learnt.
+
+    Example:
+        >>> settings_sha256({"training": {"resume": True}}) == settings_sha256({"training": {"resume": False}})
+        True
+    """
     telling = {key: value for key, value in settings.items() if key != "sampling"}
+    telling["training"] = {key: value for key, value in settings.get("training", {}).items() if key not in RUNTIME}
     return hashlib.sha256(json.dumps(telling, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -11,6 +11,9 @@ from simulacra.errors import SimulacraError
 TRAINING = ("train", "generate", "evaluate", "augment")
 """Pipelines that a family goes through on its own."""
 
+UNATTENDED = ("--params", "training.resume=if_same")
+"""Options where nobody is there to say what becomes of a checkpoint that a killed tick left, of yesterday's data."""
+
 
 class Step(NamedTuple):
     """One process of a tick: a name that no other has in it, and its command."""
@@ -50,15 +53,16 @@ def steps(dataset: str, families: Sequence[str], kedro: Sequence[str], options: 
 
     Example:
         >>> steps("mnist", ["vae"], ["kedro"]).families[0].command
-        ('kedro', 'run', '--pipelines', 'train,generate,evaluate,augment', '--namespaces', 'mnist.vae')
+        ('kedro', 'run', '--pipelines', 'train,generate,evaluate,augment', '--namespaces', 'mnist.vae', '--params', \
+'training.resume=if_same')
     """
 
-    def run(pipelines: Sequence[str], namespace: str) -> tuple[str, ...]:
-        return (*kedro, "run", "--pipelines", ",".join(pipelines), "--namespaces", namespace, *options)
+    def run(pipelines: Sequence[str], namespace: str, *more: str) -> tuple[str, ...]:
+        return (*kedro, "run", "--pipelines", ",".join(pipelines), "--namespaces", namespace, *options, *more)
 
     return Steps(
         Step("watch", run(("ingest", "preprocess", "watch"), dataset)),
-        tuple(Step(f"train {family}", run(TRAINING, f"{dataset}.{family}")) for family in families),
+        tuple(Step(f"train {family}", run(TRAINING, f"{dataset}.{family}", *UNATTENDED)) for family in families),
         Step("retrain", run(("retrain",), dataset)),
     )
 

@@ -46,6 +46,10 @@ class Tokenizer:
         self.end = library.get_vocab()[END]
         self._known = frozenset(library.get_vocab()) if isinstance(library.model, WordLevel) else None
 
+    def knows(self, alphabet: str) -> bool:
+        """Tell whether each of these characters has tokens."""
+        return self._known is None or self._known.issuperset(alphabet)
+
     def encode(self, text: str) -> NDArray[np.int64]:
         """Return the tokens of a text, without `END`.
 

@@ -21,6 +21,10 @@ States = Mapping[str, Mapping[str, Tensor]]
 """Named state dictionaries, such as {"module": module.state_dict()}."""
 
 
+class OtherTraining(SimulacraError):
+    """The checkpoint is of other data, another model or other settings."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """What one checkpoint holds.
@@ -69,7 +73,7 @@ def load(folder: Path, identity: Mapping[str, Any]) -> Checkpoint | None:
     """Return the newest whole checkpoint, or None where there is none; damaged ones are passed over with a warning.
 
     Raises:
-        SimulacraError: where the checkpoint was written under another identity; names the differing keys.
+        OtherTraining: where the checkpoint was written under another identity; names the differing keys.
     """
     for place in reversed(_places(folder)):
         try:
@@ -134,7 +138,7 @@ def _check_identity(place: Path, saved: Mapping[str, Any], wanted: Mapping[str, 
     differing = sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key))
     if differing:
         changes = "; ".join(f"{key}: {then.get(key)} then, {now.get(key)} now" for key in differing)
-        raise SimulacraError(
+        raise OtherTraining(
             f"an interrupted training left {place}, but under other settings ({changes}). "
             f"Run again with the settings of then, delete {place.parent}, or set training.resume=false."
         )

@@ -62,7 +62,11 @@ class TrainingConfig(BaseModel):
     checkpoint_steps: int = Field(0, ge=0, description="steps between checkpoints; 0: not by step")
     keep_last: int = Field(2, ge=1, description="checkpoints kept: the newest so many")
     keep_best: bool = Field(False, description="end with the weights of the best validation, not with the last")
-    resume: bool = Field(True, description="go on from the checkpoint of an interrupted run")
+    resume: bool | Literal["if_same"] = Field(
+        True,
+        description="go on from the checkpoint of an interrupted run; if_same: and begin anew, rather than refuse, "
+        "where that was of other data or settings",
+    )
     processes: int = Field(1, ge=1, description="processes that share each batch, on each host; on GPUs one a GPU")
     hosts: int = Field(1, ge=1, description="hosts that share each batch; the same command is run on every one")
     rendezvous: str = Field("", description="host:port of the first host, where several find each other")

@@ -162,7 +162,7 @@ class _Keeper:
             distributed.from_leader(lambda: checkpoint.clear(folder))
             return
         # The others may be on hosts that do not see the folder.
-        found = distributed.from_leader(lambda: checkpoint.load(folder, self.identity))
+        found = distributed.from_leader(lambda: self._found(folder))
         if found is None:
             return
         self.state.restore(found)
@@ -176,6 +176,17 @@ class _Keeper:
                 "training with %d all along",
                 *(found.facts["threads"], torch.get_num_threads(), found.facts["threads"]),
             )
+
+    def _found(self, folder: Path) -> checkpoint.Checkpoint | None:
+        """Return the newest whole checkpoint; none, and remove them all, where they may be of another training."""
+        try:
+            return checkpoint.load(folder, self.identity)
+        except checkpoint.OtherTraining as error:
+            if self.state.config.resume != "if_same":
+                raise
+            logger.warning("begins anew, and removes what is of no use any more: %s", str(error).split(". ")[0])
+            checkpoint.clear(folder)
+            return None
 
     def keep(self, values: Mapping[str, Tensor], *, reading: bool) -> None:
         """Save where it is time to, or where this step is the last, by plan or by a signal.
@@ -242,6 +253,7 @@ def _identity(
         "data": data.fingerprint()[:16],
         "validation": validation and validation.fingerprint()[:16],
         "model": module.settings(),
+        "begun_from": module.begun_from,
         "architecture": hashlib.sha256(repr(shapes).encode()).hexdigest()[:16],
         "seed": seed,
         "precision": precision,

@@ -49,6 +49,9 @@ class Trainable(nn.Module, ABC):
     watched_as_averaged = True
     """Whether looks at samples of the half-trained model are at its averaged weights, as the finished one has them."""
 
+    begun_from = ""
+    """Hash of the model whose weights the training began with; empty for random ones."""
+
     def settings(self) -> dict[str, Any]:
         """Return the JSON-able hyper-parameters that an interrupted training must be gone on with."""
         return {}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulacra.errors import SimulacraError
 from simulacra.incremental import skippable
-from simulacra.pipelines.annotations import DataFrame, ImageClassifier, ImageModel, ImageSet, Registry
+from simulacra.pipelines.annotations import DataFrame, Former, ImageClassifier, ImageModel, ImageSet, Registry
 from simulacra.pipelines.config import EvaluationConfig, FamilyConfig, GenerationConfig
 from simulacra.pipelines.evaluate.nodes import make_judge
 from simulacra.pipelines.generate.nodes import condition_of, drawing_record, sample_seeds
@@ -64,6 +64,15 @@ def watch(
     }
     short = {"at": _now(), "new_share": facts.new_share, "p": found.get("p")}
     return whole, short | {key: whole[key] for key in ("retrain", "families", "sentence", "champion")}
+
+
+def find_former(registry: Registry, split_record: Record, retraining: RetrainingConfig) -> Former:
+    """Return what a training on today's data begins from, see `former_of`; none where it is to begin from scratch."""
+    from simulacra.retraining.former import Former, former_of
+
+    if retraining.start == "scratch":
+        return Former()
+    return former_of(registry, split_record["splits"]["train"]["fingerprint"])
 
 
 def judge_champion(

@@ -9,6 +9,7 @@ from simulacra.pipelines.retrain.nodes import (
     decide_at_gate,
     draw_champion,
     enter,
+    find_former,
     judge_champion,
     report_operations,
     take_over,
@@ -24,6 +25,12 @@ def create_watch_pipeline() -> Pipeline:
     """Return splits, registry → whether to train anew."""
     inputs = [*SPLITS, "registry", *ABOUT, "params:seed"]
     return Pipeline([Node(watch, inputs, ["retrain_decision", "watch_log"], name="watch", tags="watch")])
+
+
+def create_former_pipeline() -> Pipeline:
+    """Return registry, split_record → what a training begins from."""
+    inputs = ["registry", "split_record", "params:retraining"]
+    return Pipeline([Node(find_former, inputs, "former", name="find_former", tags="watch")])
 
 
 def create_operations_pipeline(families: Sequence[str]) -> Pipeline:

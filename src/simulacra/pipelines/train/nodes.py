@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from simulacra.incremental import skippable
-from simulacra.pipelines.annotations import DataFrame, Figure, ImageModel, ImageSet, LanguageModel, TextSet
+from simulacra.pipelines.annotations import DataFrame, Figure, Former, ImageModel, ImageSet, LanguageModel, TextSet
 from simulacra.pipelines.config import FamilyConfig, TextFamilyConfig
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def fit(
     train_set: ImageSet,
     validation_set: ImageSet,
+    former: Former,
     checkpoints: Path,
     config: FamilyConfig,
     seed: int,
@@ -29,12 +30,14 @@ def fit(
 
     family = cast("type[ImageModel]", family_class(config.family))
     model = family(family.Config.model_validate(config.model))
+    if former.model is not None:
+        model.begin_from(former.model)
     began = time.perf_counter()
     with footprint() as taken:
         history = model.fit(
             train_set, validation=validation_set, training=config.training, seed=seed, checkpoints=checkpoints
         )
-    record = _record(model, history, config, seed, experiment, time.perf_counter() - began) | vars(taken)
+    record = _record(model, history, config, former, seed, experiment, time.perf_counter() - began) | vars(taken)
     return model, history.frame(), record | conclude(history, model, train_set, config.training, seed)
 
 
@@ -42,6 +45,7 @@ def fit(
 def fit_texts(
     train_texts: TextSet,
     validation_texts: TextSet,
+    former: Former,
     checkpoints: Path,
     config: TextFamilyConfig,
     seed: int,
@@ -54,12 +58,14 @@ def fit_texts(
 
     family = cast("type[LanguageModel]", family_class(config.family))
     model = family(family.Config.model_validate(config.model))
+    if former.model is not None:
+        model.begin_from(former.model)
     began = time.perf_counter()
     with footprint() as taken:
         history = model.fit(
             train_texts, validation=validation_texts, training=config.training, seed=seed, checkpoints=checkpoints
         )
-    record = _record(model, history, config, seed, experiment, time.perf_counter() - began) | vars(taken)
+    record = _record(model, history, config, former, seed, experiment, time.perf_counter() - began) | vars(taken)
     return model, history.frame(), record | {"flags": raised(history, config.training)}
 
 
@@ -67,6 +73,7 @@ def _record(
     model: "GenerativeModel[Any]",
     history: "History",
     config: FamilyConfig | TextFamilyConfig,
+    former: Former,
     seed: int,
     experiment: dict[str, Any],
     seconds: float,
@@ -85,6 +92,7 @@ def _record(
         ),
         "command": f"kedro run --namespaces {experiment['dataset']}.{config.family}{experiment['options']}",
         **{key: value for key, value in history.facts.items() if key != "seconds"},
+        **({"begun_from_version": former.version} if "begun_from" in history.facts else {}),
     }
 
 
