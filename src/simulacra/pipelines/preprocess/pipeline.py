@@ -16,4 +16,6 @@ def create_pipeline() -> Pipeline:
 def create_text_pipeline() -> Pipeline:
     """Return raw_texts → train_texts, validation_texts, test_texts."""
     outputs = ["train_texts", "validation_texts", "test_texts", "split_record"]
-    return Pipeline([Node(split_texts, ["raw_texts", "params:split"], outputs, name="split", tags=["preprocess", "shared"])])
+    return Pipeline(
+        [Node(split_texts, ["raw_texts", "params:split"], outputs, name="split", tags=["preprocess", "shared"])]
+    )
