@@ -34,7 +34,7 @@ def commands(folder: Path, codes: dict[str, str]) -> Callable[[str, Sequence[str
     def of(name: str) -> Step:
         return Step(name, (sys.executable, "-S", "-c", STEP, str(folder), name, codes.get(name, "")))
 
-    return lambda dataset, families: Steps(of("watch"), tuple(map(of, families)), of("retrain"))
+    return lambda dataset, families: Steps(of("watch"), of("prepare"), tuple(map(of, families)), of("retrain"))
 
 
 def decide(folder: Path, *families: str, retrain: bool = True) -> None:

@@ -84,7 +84,7 @@ def test_what_is_due_is_worked_off_until_nothing_is(workshop: Callable, tmp_path
     decide(tmp_path, "gmm")
     shop.ledger.keep({"toy": "rule"}, datetime(2022, 6, 1, tzinfo=UTC))
     Scheduler(shop).work("toy")
-    assert trace(tmp_path, "ended") == ["watch", "gmm", "retrain"]
+    assert trace(tmp_path, "ended") == ["watch", "prepare", "gmm", "retrain"]
     assert [tick.status for tick in shop.ledger.ticks(9)] == ["done", *["missed"] * (len(shop.ledger.ticks(9)) - 1)]
 
 
@@ -162,8 +162,8 @@ def test_killed_in_the_middle_of_a_tick_it_goes_on_and_does_nothing_twice(
     assert [step.pid for step in processes.marked(tick.key)]  # what it had started lives on
     second = serve(shop, codes)
     until(lambda: shop.ledger.ticks(1)[0].status == "done", tmp_path)
-    assert trace(tmp_path, "ended") == ["watch", "gmm", "vae", "retrain"]
-    assert trace(tmp_path) == ["watch", "gmm", "vae", "vae", "retrain"]
+    assert trace(tmp_path, "ended") == ["watch", "prepare", "gmm", "vae", "retrain"]
+    assert trace(tmp_path) == ["watch", "prepare", "gmm", "vae", "vae", "retrain"]
     last, *others = shop.ledger.ticks(9)
     assert (last.key, last.attempts, last.outcome) == (tick.key, 2, "retrained gmm, vae: new data")
     assert {other.status for other in others} == {"missed"} and processes.marked(tick.key) == []
@@ -200,7 +200,7 @@ def test_a_stopped_scheduler_puts_its_tick_back_and_the_next_goes_on(
     assert (shop.ledger.ticks(1)[0].status, shop.ledger.ticks(1)[0].attempts) == ("due", 0)
     second = serve(shop, codes)
     until(lambda: shop.ledger.ticks(1)[0].status == "done", tmp_path)
-    assert trace(tmp_path, "ended") == ["watch", "gmm", "retrain"]
+    assert trace(tmp_path, "ended") == ["watch", "prepare", "gmm", "retrain"]
     second.send_signal(signal.SIGTERM)
     assert second.wait(20) == 0
 
@@ -243,7 +243,10 @@ def test_a_tick_of_real_runs_has_one_parent_in_mlflow(tmp_path: Path, copied: Ca
     def commands(dataset: str, families: tuple[str, ...]) -> Steps:
         trained = tuple(run(f"train {family}", "train", f"{dataset}.{family}") for family in families)
         return Steps(
-            run("watch", "ingest,preprocess", dataset), trained, run("retrain", "generate", f"{dataset}.naive_bayes")
+            run("watch", "ingest", dataset),
+            run("prepare", "preprocess", dataset),
+            trained,
+            run("retrain", "generate", f"{dataset}.naive_bayes"),
         )
 
     shop = Workshop(project, project / "data/test", ScheduleConfig(), commands)

@@ -33,7 +33,7 @@ def test_families_are_trained_and_then_judged_in_one_parent_run(workshop: Callab
     decide(tmp_path, "gmm", "vae")
     tick = begin(shop)
     assert shop.work_off(tick) == Ending("done", "retrained gmm, vae: new data")
-    assert trace(tmp_path, "ended") == ["watch", "gmm", "vae", "retrain"]
+    assert trace(tmp_path, "ended") == ["watch", "prepare", "gmm", "vae", "retrain"]
     assert {(tmp_path / f"{name}.env").read_text() for name in ("watch", "gmm", "vae", "retrain")} == {tick.key}
     assert tick.key.startswith(f"toy {tick.due_at:%Y-%m-%d %H:%M} UTC ")
     assert {each["status"] for each in shop.ledger.steps(tick).values()} == {"done"}
@@ -57,14 +57,14 @@ def test_a_family_that_fails_stops_no_other_and_is_told(workshop: Callable, tmp_
     decide(tmp_path, "vae", "gmm")
     ending = shop.work_off(begin(shop))
     assert ending == Ending("failed", "vae: exit code 3: Error: loss is NaN; done: gmm, retrain")
-    assert trace(tmp_path) == ["watch", "vae", "vae", "gmm", "retrain"]
+    assert trace(tmp_path) == ["watch", "prepare", "vae", "vae", "gmm", "retrain"]
 
 
 def test_where_every_family_fails_there_is_nothing_to_judge(workshop: Callable, tmp_path: Path) -> None:
     shop = workshop({"vae": "sys.exit(1)"}, retries=0)
     decide(tmp_path, "vae")
     assert shop.work_off(begin(shop)) == Ending("failed", "vae: exit code 1: it printed nothing")
-    assert trace(tmp_path) == ["watch", "vae"]
+    assert trace(tmp_path) == ["watch", "prepare", "vae"]
 
 
 def test_what_fails_is_tried_again_after_longer_and_longer_pauses(workshop: Callable, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_what_fails_is_tried_again_after_longer_and_longer_pauses(workshop: Call
     decide(tmp_path, "gmm")
     tick = begin(shop)
     assert shop.work_off(tick).status == "done"
-    assert trace(tmp_path) == ["watch", "gmm", "gmm", "gmm", "retrain"]
+    assert trace(tmp_path) == ["watch", "prepare", "gmm", "gmm", "gmm", "retrain"]
     assert shop.ledger.steps(tick)["gmm"]["attempts"] == 3
     began = [float(line.split()[2]) for line in (tmp_path / "trace").read_text().splitlines() if "began gmm" in line]
     assert began[1] - began[0] > 0.2 and began[2] - began[1] > 0.4  # half of 0.4 s, half of 0.8 s
@@ -114,7 +114,7 @@ def test_a_stop_ends_the_step_and_the_tick_goes_on_where_it_was(workshop: Callab
     assert shop.ledger.steps(tick)["gmm"]["status"] == "killed"
     shop.stop.clear()
     assert shop.work_off(tick).status == "done"
-    assert trace(tmp_path, "ended") == ["watch", "gmm", "retrain"]
+    assert trace(tmp_path, "ended") == ["watch", "prepare", "gmm", "retrain"]
 
 
 def _until(true: Callable[[], bool]) -> None:

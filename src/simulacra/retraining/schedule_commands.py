@@ -1,6 +1,7 @@
 """`kedro schedule`: retrain at set times, see what was done, do it now, stop."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -94,6 +95,31 @@ def stop(env: str | None) -> None:
             raise SimulacraError(f"the scheduler, process {owner.pid}, was told to stop and still runs")
         time.sleep(0.1)
     click.echo(f"stopped the scheduler, process {owner.pid}")
+
+
+@schedule.command()
+@click.argument("dataset")
+@environment
+@click.option("--target-dir", default="airflow_dags", show_default=True, help="Folder that the DAG is written to.")
+@click.option("--pool", default="default_pool", show_default=True, help="Airflow's pool, which must be there.")
+@click.pass_context
+def dag(context: click.Context, dataset: str, env: str | None, target_dir: str, pool: str) -> None:
+    """Write a dataset's ticks as a DAG of Airflow, by kedro-airflow."""
+    from simulacra.experiments import load_experiments, unknown
+    from simulacra.retraining.airflow_dag import TEMPLATE, dag_facts, refuse_missing
+
+    refuse_missing()
+    from kedro_airflow.plugin import create
+
+    if env:
+        os.environ["KEDRO_ENV"] = env  # the registry's datasets are those of the environment, too
+    shop = _workshop(env)
+    if dataset not in (known := load_experiments()):
+        raise SimulacraError(unknown("dataset", dataset, known))
+    root = shop.data_root.relative_to(shop.project) if shop.data_root.is_relative_to(shop.project) else shop.data_root
+    facts = dag_facts(dataset, known[dataset].families, shop.config, root, env, pool)
+    about = {"pipeline_names": [dataset], "env": env or "local", "target_path": target_dir}
+    context.invoke(create, **about, jinja_file=TEMPLATE, params=facts)
 
 
 def overview(shop: "Workshop", now: datetime) -> dict[str, Any]:

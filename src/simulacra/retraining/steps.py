@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 from simulacra.errors import SimulacraError
 
+SHARED = ("preprocess", "evaluate", "augment")
+"""Pipelines with nodes of the tag `shared`: what they make of a dataset is read by each of its families."""
+
 TRAINING = ("train", "generate", "evaluate", "augment")
 """Pipelines that a family goes through on its own."""
 
@@ -23,9 +26,13 @@ class Step(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """A tick's steps: the first decides whether there are others, and those in between may run side by side."""
+    """A tick's steps: the first decides whether there are others, and the families' may run side by side.
+
+    What families share is made before them: each would else make what it lacks, and lock the others out meanwhile.
+    """
 
     watch: Step
+    prepare: Step
     families: tuple[Step, ...]
     retrain: Step
 
@@ -62,6 +69,7 @@ def steps(dataset: str, families: Sequence[str], kedro: Sequence[str], options: 
 
     return Steps(
         Step("watch", run(("ingest", "preprocess", "watch"), dataset)),
+        Step("prepare", (*run(SHARED, dataset), "--tags", "shared")),
         tuple(Step(f"train {family}", run(TRAINING, f"{dataset}.{family}", *UNATTENDED)) for family in families),
         Step("retrain", run(("retrain",), dataset)),
     )

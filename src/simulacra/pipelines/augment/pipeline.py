@@ -8,7 +8,8 @@ from simulacra.pipelines.augment.nodes import train_on_real, try_augmentation
 def create_dataset_pipeline() -> Pipeline:
     """Return train_set → real_accuracy, the arm that every family is compared with."""
     inputs = ["train_set", "test_set", "params:augmentation", "params:seed"]
-    return Pipeline([Node(train_on_real, inputs, "real_accuracy", name="train_on_real", tags="augment")])
+    tags = ["augment", "shared"]
+    return Pipeline([Node(train_on_real, inputs, "real_accuracy", name="train_on_real", tags=tags)])
 
 
 def create_family_pipeline() -> Pipeline:

@@ -30,7 +30,7 @@ def create_dataset_pipeline() -> Pipeline:
                 ["train_set", *splits, "params:evaluation", "params:seed"],
                 ["extractor", "extractor_record"],
                 name="train_extractor",
-                tags="evaluate",
+                tags=["evaluate", "shared"],
             ),
             Node(
                 evaluate_baselines, [*JUDGING, "params:seed"], "baselines", name="evaluate_baselines", tags="evaluate"
