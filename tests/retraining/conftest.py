@@ -29,12 +29,16 @@ note("ended")
 
 
 def commands(folder: Path, codes: dict[str, str]) -> Callable[[str, Sequence[str]], Steps]:
-    """Return steps that note their beginning and end in a file, and in between run a line of Python of their own."""
+    """Return steps that note their beginning and end in a file, and in between run a line of Python of their own.
+
+    There are judges where they have such a line.
+    """
 
     def of(name: str) -> Step:
         return Step(name, (sys.executable, "-S", "-c", STEP, str(folder), name, codes.get(name, "")))
 
-    return lambda dataset, families: Steps(of("watch"), tuple(map(of, families)), of("retrain"))
+    judges = of("judges") if "judges" in codes else None
+    return lambda dataset, families: Steps(of("watch"), tuple(map(of, families)), of("retrain"), judges)
 
 
 def decide(folder: Path, *families: str, retrain: bool = True) -> None:

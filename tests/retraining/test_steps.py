@@ -9,15 +9,16 @@ from simulacra.retraining.steps import Decision, decision_place, read_decision, 
 
 def test_a_tick_s_commands_are_those_of_kedro() -> None:
     found = steps("mnist", ["gmm", "vae"], ["python", "-m", "kedro"], ["--env", "gpu"])
-    lines = [" ".join(step.command) for step in (found.watch, *found.families, found.retrain)]
+    lines = [" ".join(step.command) for step in (found.watch, found.judges, *found.families, found.retrain)]
     run = "python -m kedro run --pipelines"
     assert lines == [
         f"{run} ingest,preprocess,watch --namespaces mnist --env gpu",
+        f"{run} evaluate,augment --namespaces mnist --nodes mnist.train_extractor,mnist.train_on_real --env gpu",
         f"{run} train,generate,evaluate,augment --namespaces mnist.gmm --env gpu",
         f"{run} train,generate,evaluate,augment --namespaces mnist.vae --env gpu",
         f"{run} retrain --namespaces mnist --env gpu",
     ]
-    assert len({step.name for step in (found.watch, *found.families, found.retrain)}) == 4
+    assert len({step.name for step in (found.watch, found.judges, *found.families, found.retrain)}) == 5
 
 
 def test_a_decision_is_read_from_the_dataset_s_reports(tmp_path: Path) -> None:

@@ -11,6 +11,9 @@ from simulacra.errors import SimulacraError
 TRAINING = ("train", "generate", "evaluate", "augment")
 """Pipelines that a family goes through on its own."""
 
+JUDGES = ("train_extractor", "train_on_real")
+"""Nodes that all families are judged by, and that a run of one family takes as it finds them."""
+
 
 class Step(NamedTuple):
     """One process of a tick: a name that no other has in it, and its command."""
@@ -20,11 +23,19 @@ class Step(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """A tick's steps: the first decides whether there are others, and those in between may run side by side."""
+    """A tick's steps: the first decides whether there are others, and those of families may run side by side.
+
+    Args:
+        watch: looks at the data.
+        families: train them, one each.
+        retrain: judges them against the champion.
+        judges: trains what all families are judged by, before them; None where there is nothing of the kind.
+    """
 
     watch: Step
     families: tuple[Step, ...]
     retrain: Step
+    judges: Step | None = None
 
 
 Commands = Callable[[str, Sequence[str]], Steps]
@@ -53,13 +64,17 @@ def steps(dataset: str, families: Sequence[str], kedro: Sequence[str], options: 
         ('kedro', 'run', '--pipelines', 'train,generate,evaluate,augment', '--namespaces', 'mnist.vae')
     """
 
-    def run(pipelines: Sequence[str], namespace: str) -> tuple[str, ...]:
-        return (*kedro, "run", "--pipelines", ",".join(pipelines), "--namespaces", namespace, *options)
+    def run(pipelines: Sequence[str], namespace: str, *cut: str) -> tuple[str, ...]:
+        return (*kedro, "run", "--pipelines", ",".join(pipelines), "--namespaces", namespace, *cut, *options)
 
     return Steps(
         Step("watch", run(("ingest", "preprocess", "watch"), dataset)),
         tuple(Step(f"train {family}", run(TRAINING, f"{dataset}.{family}")) for family in families),
         Step("retrain", run(("retrain",), dataset)),
+        # Of yesterday's data they would be neither right for today's test images nor, at times, as many.
+        Step(
+            "judges", run(("evaluate", "augment"), dataset, "--nodes", ",".join(f"{dataset}.{each}" for each in JUDGES))
+        ),
     )
 
 

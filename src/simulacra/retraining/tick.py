@@ -98,7 +98,9 @@ class Workshop:
         decision = read_decision(decision_place(self.data_root, tick.dataset))
         if not decision.retrain:
             return Ending("done", f"no need: {'; '.join(decision.reasons) or 'no reason is given'}")
-        _, families, last = self.commands(tick.dataset, decision.families)
+        _, families, last, judges = self.commands(tick.dataset, decision.families)
+        if judges is not None and (ending := self._step(tick, judges)).status != "done":
+            return _of_one(judges, ending)
         with ThreadPoolExecutor(self.config.concurrency) as pool:
             endings = list(pool.map(lambda step: self._step(tick, step), families))
         if families and all(ending.status != "done" for ending in endings):
