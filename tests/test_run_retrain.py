@@ -56,7 +56,8 @@ def test_the_first_champion_needs_only_be_better_than_noise(retrained: tuple[Pat
     assert decision["retrain"] and decision["families"] == ["vae"] and decision["champion"] is None
     assert gate["winner"] == "vae" and gate["champion"] is None and record(project, "champion.json") == {}
     assert set(pd.read_csv(project / REPORTING / "gate.csv")["check"]) >= {"passport", "improvement", "sentinels"}
-    assert record(project, "vae/promotion.json")["version"] == 1
+    promotion = record(project, "vae/promotion.json")
+    assert promotion["version"] == 1 and promotion["champion"] is True
     page = (project / REPORTING / "operations.html").read_text()
     assert "Version 1, vae, is champion since" in page and "vae becomes the first champion" in page
 
@@ -105,16 +106,18 @@ def test_new_data_bring_a_challenger_which_the_gate_compares_on_the_same_data(
     assert "% of the data are new" in record(project, "retrain_decision.json")["sentence"]
 
 
-def test_a_better_challenger_waits_or_takes_over_and_the_old_champion_may_be_put_back(
+def test_a_better_challenger_waits_to_be_promoted_and_the_old_champion_may_be_put_back(
     retrained: tuple[Path, str], kedro: Run
 ) -> None:
     project, _ = retrained
     done = kedro(project, *RETRAIN, f"{BETTER},retraining.promote=false")
-    assert aliases(project) == {"champion": "1", "challenger": "2"}
-    done = kedro(project, *RETRAIN, BETTER)
     assert "gmm takes over from champion (vae, version 1)" in done.stdout
+    assert aliases(project) == {"champion": "1", "challenger": "2"}
+    tags = client(project).get_model_version("simulacra.mnist", "2").tags
+    assert record(project, "gmm/promotion.json")["champion"] is False and tags["tick"] in parents(project)
+    done = kedro(project, "champion", "--env", "test", "promote", "2")
+    assert "is version 2, gmm; it was version 1, vae" in done.stdout
     assert aliases(project) == {"champion": "2", "previous": "1"}
-    assert record(project, "gmm/promotion.json")["champion"] is True
     done = kedro(project, "champion", "--env", "test", "rollback")
     assert "is version 1, vae, again" in done.stdout and aliases(project)["champion"] == "1"
     done = kedro(project, *RETRAIN, BETTER)
@@ -145,13 +148,20 @@ def test_the_champion_draws_from_the_registry_what_its_family_is_asked_for(
         ),
         (("--pipelines", "retrain,report"), "ask for nothing beside it"),
         (("--pipeline", "retrain", "--namespaces", "pydoc"), "retrain knows images only, and pydoc holds texts"),
-        (("--pipeline", "retrain", "--params", "retraining.families=pixel"), "there is no family 'pixel'"),
-        (("--pipeline", "retrain", "--params", "retraining.families=flow"), "unknown retraining.families 'flow'"),
+        (("--pipeline", "retrain", "--params", f"{WHAT},retraining.families=pixel"), "there is no family 'pixel'"),
+        (
+            ("--pipeline", "retrain", "--params", f"{WHAT},retraining.families=flow,mnist.source.n=420"),
+            "unknown retraining.families 'flow'",
+        ),
     ],
 )
-def test_mistakes_are_told_in_a_line(fresh_project: Path, kedro: Run, arguments: tuple[str, ...], message: str) -> None:
-    done = kedro(fresh_project, "run", "--env", "test", *arguments, code=1)
-    assert message in done.stderr and "Traceback" not in done.stderr
+def test_mistakes_are_told_in_a_line(
+    retrained: tuple[Path, str], kedro: Run, arguments: tuple[str, ...], message: str
+) -> None:
+    project, _ = retrained
+    before = aliases(project)
+    done = kedro(project, "run", "--env", "test", *arguments, code=1)
+    assert message in done.stderr and "Traceback" not in done.stderr and aliases(project) == before
 
 
 @pytest.mark.slow

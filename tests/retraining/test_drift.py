@@ -25,13 +25,15 @@ from simulacra.retraining.drift import (
 )
 
 
-def test_classifier_test_holds_its_level_on_equal_distributions():
-    """Two sides of 20 rows, 400 times; 19 relabellings of which none may do as well reject at exactly 1 in 20."""
+@pytest.mark.parametrize("times", [160, pytest.param(1600, marks=pytest.mark.slow)])
+def test_classifier_test_holds_its_level_on_equal_distributions(times):
+    """Two sides of 20 rows, many times; 19 relabellings of which none may do as well reject at exactly 1 in 20."""
     rng, rejected = np.random.default_rng(0), 0
-    for seed in range(400):
+    for seed in range(times):
         before, after = rng.exponential(size=(2, 20, 3))
         rejected += classifier_test(before, after, permutations=19, exceedances=1, seed=seed).p <= 0.05
-    assert 0.02 <= rejected / 400 <= 0.08  # 0.05 ± 2.75 standard errors above; ties make it smaller, not larger
+    # No more than 2.5 standard errors above; ties make it smaller, not larger.
+    assert 0.02 <= rejected / times <= 0.05 + 2.5 * np.sqrt(0.05 * 0.95 / times)
 
 
 def test_a_sequential_p_value_is_below_a_level_no_more_often_than_that():
@@ -99,10 +101,11 @@ def test_brighter_and_moved_pictures_are_named():
     assert look_for_drift(image_statistics(before), image_statistics(fresh)).p > 0.01
     paler = look_for_drift(image_statistics(before), image_statistics(fresh // 2))
     assert paler.p < 0.01 and {"mean intensity", "contrast", "edge energy"} <= set(paler.moved)
-    moved = look_for_drift(image_statistics(before), image_statistics(np.roll(fresh, 2, axis=3)))
-    assert moved.p < 0.01 and "horizontal centre of mass" in moved.moved
-    assert "vertical centre of mass" not in moved.moved and "mean intensity" not in moved.moved
-    assert json.loads(json.dumps(moved.record(), allow_nan=False))["moved"] == moved.moved
+    assert json.loads(json.dumps(paler.record(), allow_nan=False))["moved"] == paler.moved
+    shifted = statistic_tests(image_statistics(before), image_statistics(np.roll(fresh, 2, axis=3)))
+    moved = {name for name, test in shifted.items() if test.moved}
+    assert shifted["horizontal centre of mass"].p < 0.005 and "horizontal centre of mass" in moved
+    assert not moved & {"vertical centre of mass", "mean intensity"}
 
 
 def test_image_statistics_by_hand():

@@ -1,13 +1,14 @@
 """The registry in a real store: what is in it is whole, whatever happens while it is written."""
 
 import json
+import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +71,14 @@ def damage(path: Path) -> None:
 def test_a_model_is_registered_with_all_that_is_known_of_it(registry: Registry, tmp_path: Path) -> None:
     folder = fitted(tmp_path / "model")
     model = ModelDataset(str(folder)).load()
-    told = record(split="abc", run_id="r7", seed=3, git_commit="c1")
+    told = record(split="abc", run_id="r7", seed=3, git_commit="c1", tick="shapes 2026-11-02")
     version = registry.register(folder, record=told)
     assert (version.number, version.family, version.aliases) == (1, "naive_bayes", ())
     assert (version.model_sha256, version.train_sha256) == (model.fingerprint(), model.train_sha256)
     assert version.metrics == {"fd_classifier": {"value": 1.0, "std": 0.1}}
     tags = version.tags
     assert (tags["split"], tags["training_run"], tags["seed"], tags["git_commit"]) == ("abc", "r7", "3", "c1")
+    assert tags["tick"] == "shapes 2026-11-02"
     assert json.loads(tags["passport"]) == told["passport"] and tags["passport_id"] == told["passport_id"]
     assert json.loads(tags["seeds"]) == [0, 1]
     place = files_of(registry, 1)
@@ -202,39 +204,139 @@ def test_a_registry_that_does_not_answer_is_named_without_its_password(tmp_path:
     assert "secret" not in str(told.value) and "\n" not in str(told.value) and time.monotonic() - began < 15
 
 
-SCRIPT = """
-import json, sys
+PARENT = """
+import json, os, resource, signal, sys, threading, traceback
 from pathlib import Path
 from simulacra.errors import SimulacraError
 from simulacra.retraining.registry import Registry
 from simulacra.tracking.config import TrackingConfig
 
-place, names, record = Path(sys.argv[1]), sys.argv[2].split(), json.loads(sys.argv[3])
-registry = Registry(TrackingConfig(), place, "shapes")
-try:
-    for _ in range(int(sys.argv[4])):
-        for name in names:
+
+def kill_before_commit(number):
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    written, commits = set(), []
+
+    @event.listens_for(Engine, "before_cursor_execute")
+    def note(connection, cursor, statement, *_):
+        if statement.split(None, 1)[0] in ("INSERT", "UPDATE", "DELETE"):
+            written.add(id(connection))
+
+    @event.listens_for(Engine, "commit")
+    def kill(connection):
+        if id(connection) in written:
+            written.discard(id(connection))
+            commits.append(connection)
+            if len(commits) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def work(job):
+    place = Path(job["place"])
+    if job.get("limit"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job["limit"], job["limit"]))
+    registry = Registry(TrackingConfig(), place, "shapes")
+    if job.get("commit"):
+        kill_before_commit(job["commit"])
+    if job.get("call"):
+        getattr(registry, job["call"])(*job["arguments"])
+    for _ in range(job.get("rounds", 0)):
+        for name in job["names"]:
             print(name, flush=True)
-            registry.promote(registry.register(place / name, record=record).number)
-except SimulacraError as error:
-    sys.exit(str(error))
+            registry.promote(registry.register(place / name, record=job["record"]).number)
+
+
+def child(job):
+    said = os.open(job["said"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(said, 1), os.dup2(said, 2)
+    try:
+        work(job)
+    except SimulacraError as error:
+        print(error, flush=True)
+        os._exit(1)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(2)
+    os._exit(0)
+
+
+# Do once what forks will do: they inherit all that is imported for it, which takes a new process seconds.
+work(json.loads(sys.stdin.readline()))
+assert threading.active_count() == 1, "no fork may inherit a lock that a thread holds"
+for line in sys.stdin:
+    job = json.loads(line)
+    answer = os.waitstatus_to_exitcode(os.waitpid(job["wait"], 0)[1]) if "wait" in job else os.fork() or child(job)
+    os.write(3, f"{answer}\\n".encode())
 """
 
 
-def script(place: Path, names: str, rounds: int, **options: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", SCRIPT, str(place), names, json.dumps(record()), str(rounds)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+class Forks:
+    """Processes that each do one job in some store, and are forked from one that has done such a job.
+
+    Args:
+        place: where that one is done: a folder with a store and a model.
+        name: folder of the model.
+    """
+
+    def __init__(self, place: Path, name: str) -> None:
+        self._answers, writing = os.pipe()
+        command = ["-c", f"import os; os.dup2({writing}, 3)\n{PARENT}"]
+        self._parent = subprocess.Popen(
+            [sys.executable, *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            pass_fds=[writing],
+            bufsize=1,
+        )
+        os.close(writing)
+        self._reader = os.fdopen(self._answers)
+        self._say({"place": str(place), "names": [name], "rounds": 1, "record": record()})
+
+    def start(self, place: Path, **job: Any) -> tuple[int, Path]:
+        """Return a new process, and the file that it prints to."""
+        said = place / f"said-{time.monotonic_ns()}"
+        return self._ask({"place": str(place), "said": str(said), "record": record()} | job), said
+
+    def wait(self, pid: int) -> int:
+        """Return a process's exit code; a negative one is the signal that it died of."""
+        return self._ask({"wait": pid})
+
+    def close(self) -> None:
+        assert self._parent.stdin is not None
+        self._parent.stdin.close()
+        self._reader.close()
+        assert self._parent.wait(20) == 0
+
+    def _ask(self, job: dict[str, Any]) -> int:
+        self._say(job)
+        return int(self._reader.readline())
+
+    def _say(self, job: dict[str, Any]) -> None:
+        assert self._parent.stdin is not None
+        self._parent.stdin.write(f"{json.dumps(job)}\n")
 
 
-def test_a_full_disk_is_told_and_the_next_call_goes_on(registry: Registry, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def forks(database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    place = tmp_path_factory.mktemp("forks")
+    shutil.copy(database, place)
+    forks = Forks(place, fitted(place / "model", "gmm").name)
+    yield forks
+    forks.close()
+
+
+def test_a_full_disk_is_told_and_the_next_call_goes_on(registry: Registry, forks: Forks, tmp_path: Path) -> None:
     registry.promote(registry.register(fitted(tmp_path / "a"), record=record()).number)
     fitted(tmp_path / "b", seed=1, size=48)
     limit = 1_500_000
     assert (tmp_path / "mlflow.db").stat().st_size < limit < (tmp_path / "b/tensors.safetensors").stat().st_size
     began = time.monotonic()
-    full = script(tmp_path, "b", 1, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
-    told = full.communicate(timeout=60)[1].strip().splitlines()
-    assert full.returncode == 1 and "cannot be written: File too large; make room" in told[-1], told
+    full, said = forks.start(tmp_path, names=["b"], rounds=1, limit=limit)
+    code, told = forks.wait(full), said.read_text().strip().splitlines()
+    assert code == 1 and "cannot be written: File too large; make room" in told[-1], told
     assert "no alias has moved" in told[-1] and time.monotonic() - began < 30
     assert [version.aliases for version in registry.history()] == [("champion",)]
     assert registry.register(tmp_path / "b", record=record()).number == 2
@@ -242,7 +344,14 @@ def test_a_full_disk_is_told_and_the_next_call_goes_on(registry: Registry, tmp_p
     assert len(runs) == 2, "the run that was begun is the one that is finished"
 
 
-def kill_at_random(registry: Registry, place: Path, kills: int, seed: int) -> None:
+def until(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def kill_at_random(registry: Registry, forks: Forks, place: Path, kills: int, seed: int) -> None:
     """Kill a process that registers and promotes; after each time look at what it left."""
     names = [
         fitted(place / name, family, number).name
@@ -253,12 +362,11 @@ def kill_at_random(registry: Registry, place: Path, kills: int, seed: int) -> No
     registry.promote(registry.register(fitted(place / "first", seed=9), record=record()).number)
     moments = random.Random(seed)
     for _ in range(kills):
-        process = script(place, " ".join(names), 1000)
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(moments.uniform(0.0, 3.0))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process, said = forks.start(place, names=names, rounds=1000)
+        until(lambda said=said: said.exists() and said.read_text())
+        time.sleep(moments.uniform(0.0, 1.0))
+        os.kill(process, signal.SIGKILL)
+        assert forks.wait(process) == -signal.SIGKILL, said.read_text()
         champion = registry.need_champion()
         registry.check(champion)
         model = ModelDataset(str(registry.fetch(champion, place / "served"))).load()
@@ -274,19 +382,154 @@ def kill_at_random(registry: Registry, place: Path, kills: int, seed: int) -> No
     assert len({version.model_sha256 for version in registry.history()}) == len(names) + 1 == len(registry.history())
 
 
-def test_a_killed_process_leaves_a_champion_and_nothing_twice(registry: Registry, tmp_path: Path) -> None:
-    kill_at_random(registry, tmp_path, kills=4, seed=0)
+def test_killed_processes_leave_a_champion_and_nothing_twice(registry: Registry, forks: Forks, tmp_path: Path) -> None:
+    kill_at_random(registry, forks, tmp_path, kills=6, seed=0)
 
 
 @pytest.mark.slow
-def test_twenty_killed_processes_leave_a_champion_and_nothing_twice(registry: Registry, tmp_path: Path) -> None:
-    kill_at_random(registry, tmp_path, kills=20, seed=1)
+def test_sixty_killed_processes_leave_a_champion_and_nothing_twice(
+    registry: Registry, forks: Forks, tmp_path: Path
+) -> None:
+    kill_at_random(registry, forks, tmp_path, kills=60, seed=1)
 
 
-def test_two_processes_that_register_the_same_make_one_version(registry: Registry, tmp_path: Path) -> None:
+def test_two_processes_that_register_the_same_make_one_version(
+    registry: Registry, forks: Forks, tmp_path: Path
+) -> None:
     fitted(tmp_path / "a")
-    both = [script(tmp_path, "a", 1) for _ in range(2)]
-    assert [each.wait(60) for each in both] == [0, 0], [each.communicate()[1] for each in both]
+    both = [forks.start(tmp_path, names=["a"], rounds=1) for _ in range(2)]
+    for pid, said in both:
+        assert forks.wait(pid) == 0, said.read_text()
     (version,) = registry.history()
     assert version.aliases == ("champion",)
     registry.check(version)
+
+
+@pytest.fixture(scope="module")
+def three(database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of three versions, none of which is anything yet."""
+    place = tmp_path_factory.mktemp("three")
+    shutil.copy(database, place)
+    registry = Registry(TrackingConfig(), place, "shapes")
+    for seed in range(3):
+        registry.register(fitted(place / f"model{seed}", seed=seed), record=record())
+    return place / "mlflow.db"
+
+
+def at(place: Path) -> dict[str, int]:
+    """Return where MLflow's aliases point, which others read too."""
+    found = MlflowClient(f"sqlite:///{place}/mlflow.db").get_registered_model("simulacra.shapes").aliases
+    return {alias: int(number) for alias, number in found.items()}
+
+
+def numbers(registry: Registry) -> tuple[int | None, int | None, int | None]:
+    """Return champion, previous and challenger."""
+    found = registry.champion(), registry.previous(), registry.challenger()
+    champion, previous, challenger = (version and version.number for version in found)
+    return champion, previous, challenger
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "after"),
+    [
+        ("promote", [3], (3, 2)),
+        ("rollback", [], (1, 2)),
+    ],
+)
+def test_killed_at_any_write_the_champion_and_the_one_before_are_known(
+    three: Path, forks: Forks, tmp_path: Path, call: str, arguments: list[int], after: tuple[int, int]
+) -> None:
+    """Champion 2 took over from 1, and 3 waits: a process changes that, and is killed before each of its commits."""
+    (tmp_path / "before").mkdir()
+    shutil.copy(three, tmp_path / "before")
+    registry = Registry(TrackingConfig(), tmp_path / "before", "shapes")
+    registry.promote(1)
+    registry.promote(2)
+    registry.challenge(3)
+    seen = []
+    for commit in range(1, 99):
+        place = tmp_path / str(commit)
+        place.mkdir()
+        shutil.copy(tmp_path / "before/mlflow.db", place)
+        registry = Registry(TrackingConfig(), place, "shapes")
+        assert numbers(registry) == (2, 1, 3)
+        pid, said = forks.start(place, call=call, arguments=arguments, commit=commit)
+        code = forks.wait(pid)
+        assert code in (0, -signal.SIGKILL), said.read_text()
+        stored = at(place)
+        found = numbers(registry)
+        assert found in {(2, 1, 3), (*after, None)}, (commit, stored)
+        assert stored["champion"] == found[0], "the champion is whoever that alias points to, before and after"
+        roles = ("champion", "previous", "challenger")
+        assert at(place) == {role: number for role, number in zip(roles, found, strict=True) if number}
+        champion = registry.need_champion()
+        registry.check(champion)
+        down, back = registry.rollback()
+        assert (down.number, back.number) == found[:2]
+        assert numbers(registry) == (found[1], found[0], None)
+        seen.append(found)
+        if code == 0:
+            break
+    assert len(seen) >= 4 and seen[0] == (2, 1, 3) and seen[-1] == (*after, None)
+    assert seen == sorted(seen, key=lambda each: each != (2, 1, 3)), "there is one moment at which it changes"
+
+
+def test_whatever_is_killed_in_a_row_a_rollback_leads_to_the_one_before(
+    three: Path, forks: Forks, tmp_path: Path
+) -> None:
+    """Changes drawn at random, most of them killed, compared with who was seen to be champion when."""
+    shutil.copy(three, tmp_path)
+    registry, draw = Registry(TrackingConfig(), tmp_path, "shapes"), random.Random(0)
+    champion: int | None = None
+    before: int | None = None
+    kills = 0
+    for _ in range(24):
+        call = draw.choice(("promote", "promote", "challenge", "rollback"))
+        arguments = [] if call == "rollback" else [draw.randint(1, 3)]
+        pid, said = forks.start(tmp_path, call=call, arguments=arguments, commit=draw.randint(1, 4))
+        code = forks.wait(pid)
+        kills += code == -signal.SIGKILL
+        assert code <= 0 or "has no version to go back to" in said.read_text() or champion is None, said.read_text()
+        found = at(tmp_path).get("champion")
+        if found != champion:
+            champion, before = found, champion
+        assert numbers(registry)[:2] == (champion, before)
+        waiting = registry.challenger()
+        assert waiting is None or waiting.number != champion
+    assert kills > 8 and before is not None
+    assert [version.number for version in registry.rollback()] == [champion, before]
+
+
+def test_a_challenger_waits_behind_one_champion_until_a_later_one_passes(three: Path, tmp_path: Path) -> None:
+    shutil.copy(three, tmp_path)
+    registry = Registry(TrackingConfig(), tmp_path, "shapes")
+    assert registry.challenge(2).aliases == ("challenger",), "it may wait to be the first"
+    registry.promote(1)
+    assert numbers(registry) == (1, None, None), "another one is champion now, which it was not compared with"
+    registry.challenge(2)
+    registry.promote(1)
+    assert numbers(registry) == (1, None, 2), "nothing has changed"
+    assert registry.challenge(1).aliases == ("champion",), "who is champion does not wait"
+    registry.challenge(3)
+    assert numbers(registry) == (1, None, 3)
+    registry.promote(3)
+    assert numbers(registry) == (3, 1, None)
+    registry.challenge(2)
+    registry.rollback()
+    assert numbers(registry) == (1, 3, None)
+
+
+def test_aliases_of_before_and_those_set_by_hand_are_left_as_they_are(three: Path, tmp_path: Path) -> None:
+    """Versions that say nothing of whom they took over from, as any that were registered by other means."""
+    shutil.copy(three, tmp_path)
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    for alias, number in (("champion", "3"), ("previous", "1"), ("challenger", "2"), ("mine", "3")):
+        client.set_registered_model_alias("simulacra.shapes", alias, number)
+    registry = Registry(TrackingConfig(), tmp_path, "shapes")
+    assert numbers(registry) == (3, 1, 2)
+    assert [version.number for version in registry.rollback()] == [3, 1]
+    assert numbers(registry)[:2] == (1, 3) and at(tmp_path)["mine"] == 3
+    client.delete_model_version("simulacra.shapes", "3")
+    assert numbers(registry)[:2] == (1, None)
+    with pytest.raises(SimulacraError, match="no version to go back to"):
+        registry.rollback()

@@ -40,6 +40,17 @@ def test_families_are_trained_and_then_judged_in_one_parent_run(workshop: Callab
     assert shop.ledger.ticks(1)[0].status == "done"
 
 
+def test_what_families_share_is_made_before_them_and_none_is_trained_without(
+    workshop: Callable, tmp_path: Path
+) -> None:
+    shop = workshop({"prepare": "time.sleep(0.2); sys.exit(tries < 1)"}, retries=0)
+    decide(tmp_path, "gmm")
+    assert shop.work_off(begin(shop)) == Ending("failed", "prepare: exit code 1: it printed nothing")
+    assert trace(tmp_path) == ["watch", "prepare"]
+    assert shop.work_off(begin(shop)).status == "done"
+    assert trace(tmp_path)[2:] == ["watch", "prepare", "gmm", "retrain"]
+
+
 @pytest.mark.parametrize("concurrency", [1, 2])
 def test_no_more_processes_work_at_once_than_are_allowed(concurrency: int, workshop: Callable, tmp_path: Path) -> None:
     shop = workshop(dict.fromkeys(("a", "b", "c", "d"), "time.sleep(0.4)"), concurrency)

@@ -6,8 +6,8 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -31,7 +31,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-"""Aliases: the model that is served, the one that wants to be, and the one that was."""
+"""Aliases: the model that is served, the one that waits to be, and the one that was."""
+
+TOOK_OVER_FROM, WAITS_BEHIND = "took_over_from", "waits_behind"
+"""Tags of a version: the number of the champion that it replaced, and of the one that it passed the gate against; ""
+where there was none."""
+
+ROLES = (CHALLENGER, PREVIOUS)
+"""Aliases that the champion itself does not have."""
+
+IDENTITY = ("model_sha256", "passport_id")
+"""Tags of a version by which it is known again."""
 
 MODEL = "artifacts/model"
 """Folder of the family's own files among a version's artifacts."""
@@ -115,8 +125,17 @@ class Registry:
     """The versions of one dataset's registered model, `simulacra.<dataset>`.
 
     Whatever happens on the way, and wherever a process is killed, `champion` points to a version that was found whole
-    and loaded: a version appears only when all its files are stored, and that alias is set last. Processes that share
-    a sqlite file register one after the other; of several machines behind one server only one should.
+    and loaded: a version appears only when all its files are stored. Processes that share a sqlite file register one
+    after the other; of several machines behind one server only one should.
+
+    That alias alone decides, and moves in one step. A version notes which champion it replaces before it does, while
+    that says nothing to anybody, so that the note of whichever version is champion always names the one before it. The
+    aliases `previous` and `challenger` follow from such notes; where MLflow's differ, since a process was killed before
+    it had moved them, the next one that looks puts them right.
+
+    `challenger` is the version that passed the gate last and waits to be promoted. It keeps waiting while later ones
+    are refused, since what it was found to be better than is still served; it gives way to a later one that passes;
+    and it waits no longer once the champion is another, by promotion or rollback, against which nobody has judged it.
 
     Args:
         settings: content of mlflow.yml.
@@ -144,7 +163,7 @@ class Registry:
             folder: the model as `ModelDataset` keeps it.
             record: the metrics record of an evaluation, with `passport`, `passport_id` and `metrics`. What else it
                 holds of `split` (fingerprint of the split), `seed` (of the training), `run_id` (MLflow run that
-                trained it) and `git_commit` is noted too.
+                trained it), `tick` (name of the MLflow run that this one is part of) and `git_commit` is noted too.
 
         Raises:
             SimulacraError: where the folder is not whole, the record is another model's, the registry does not answer
@@ -157,7 +176,7 @@ class Registry:
         tags = self._tags(model, record)
         state = "no alias has moved, and the same command goes on from here"
         with self._plainly(f"cannot take {model.name}", state), self._turn():
-            whole = next((each for each in self._same(tags) if not self._damage(each)), None)
+            whole = next((each for each in self._same(tags, self.history()) if not self._damage(each)), None)
             if whole is not None:
                 return whole
             run_id = self._run(model.name, tags)
@@ -175,17 +194,25 @@ class Registry:
         return self._at(PREVIOUS)
 
     def challenger(self) -> Version | None:
-        """Return the version that was last said to be challenging the champion; None where none is."""
+        """Return the version that passed the gate against this champion, and waits; None where none does."""
         return self._at(CHALLENGER)
 
     def challenge(self, number: int) -> Version:
-        """Point `challenger` to a version, and return it.
+        """Let a version wait to be promoted, instead of any other that did, and return it.
 
         Raises:
             SimulacraError: for a version that there is not.
         """
+
+        def wait(client: "MlflowClient") -> None:
+            champion = _aliases(client, self.name).get(CHAMPION)
+            if champion != number:
+                client.set_model_version_tag(self.name, str(number), WAITS_BEHIND, _told(champion))
+                client.set_registered_model_alias(self.name, CHALLENGER, str(number))
+
         self.version(number)
-        self._point(CHALLENGER, number)
+        with self._plainly(f"cannot let version {number} wait", "the champion is as it was"):
+            self._ask(wait)
         return self.version(number)
 
     def promote(self, number: int) -> Version:
@@ -195,16 +222,15 @@ class Registry:
             SimulacraError: for a version that there is not, whose files are not whole, or that does not load.
         """
         self.check(self.version(number))
-        with self._plainly(f"cannot promote version {number}", "the champion is as it was"):
-            aliases = self._aliases()
-        former = aliases.get(CHAMPION)
-        if former != number:
-            if former is not None:
-                self._point(PREVIOUS, former)
-            if aliases.get(CHALLENGER) == number:
-                self._drop(CHALLENGER)
-            # Last, so that a process that is killed before has changed nothing that anybody is served.
-            self._point(CHAMPION, number)
+
+        def crown(client: "MlflowClient") -> None:
+            champion = _aliases(client, self.name).get(CHAMPION)
+            if champion != number:
+                client.set_model_version_tag(self.name, str(number), TOOK_OVER_FROM, _told(champion))
+                client.set_registered_model_alias(self.name, CHAMPION, str(number))
+
+        with self._plainly(f"cannot promote version {number}", "`kedro champion show` tells which one is champion"):
+            self._ask(crown)
         return self.version(number)
 
     def rollback(self) -> tuple[Version, Version]:
@@ -215,18 +241,14 @@ class Registry:
         Raises:
             SimulacraError: where there is no other version to go back to, or it is not whole.
         """
-        champion, previous = self.champion(), self.previous()
-        if champion is None:
-            raise SimulacraError(self._no_champion())
-        if previous is None or previous.number == champion.number:
+        champion, previous = self.need_champion(), self.previous()
+        if previous is None:
             raise SimulacraError(
                 f"{self.name} has no version to go back to: the champion is version {champion.number}, and none was "
                 "before it; `kedro champion show` lists all versions, and `kedro champion promote VERSION` takes any"
             )
-        self.check(previous)
-        self._point(CHAMPION, previous.number)
-        self._point(PREVIOUS, champion.number)
-        return champion, self.version(previous.number)
+        back = self.promote(previous.number)
+        return champion, back
 
     def need_champion(self) -> Version:
         """Return the champion.
@@ -242,7 +264,7 @@ class Registry:
     def history(self) -> list[Version]:
         """Return all versions, newest first."""
         with self._plainly("cannot be read"):
-            return sorted(self._search(f"name = '{self.name}'"), key=lambda each: each.number, reverse=True)
+            return self._ask(self._versions)
 
     def version(self, number: int) -> Version:
         """Return one version.
@@ -358,6 +380,7 @@ class Registry:
             "seeds": _json(record["passport"].get("seeds", [])),
             "seed": record.get("seed", ""),
             "training_run": record.get("run_id", ""),
+            "tick": record.get("tick", ""),
             "git_commit": record.get("git_commit") or git_commit() or "unknown",
         }
         return {key: str(value) for key, value in told.items() if value != ""}
@@ -380,7 +403,7 @@ class Registry:
 
         def find_or_create(client: "MlflowClient") -> int:
             _make_model(client, self.name)
-            for found in self._same(tags, client):
+            for found in self._same(tags, self._versions(client)):
                 if found.source == source:
                     client.set_model_version_tag(self.name, str(found.number), "files", tags["files"])
                     return found.number
@@ -388,37 +411,41 @@ class Registry:
 
         return self.version(self._ask(find_or_create))
 
-    def _same(self, tags: Mapping[str, str], client: "MlflowClient | None" = None) -> list[Version]:
+    def _same(self, tags: Mapping[str, str], versions: Sequence[Version]) -> list[Version]:
         """Return the versions of these weights under this passport."""
-        told = " and ".join(f"tags.{key} = '{tags[key]}'" for key in ("model_sha256", "passport_id"))
-        return self._search(f"name = '{self.name}' and {told}", client)
+        return [each for each in versions if all(each.tags.get(key) == tags[key] for key in IDENTITY)]
 
-    def _search(self, query: str, client: "MlflowClient | None" = None) -> list[Version]:
-        def search(asked: "MlflowClient") -> list[Version]:
-            aliases = _aliases(asked, self.name)
-            found, token = [], None
-            while True:
-                page = asked.search_model_versions(query, page_token=token)
-                found += [_version(each, aliases) for each in page]
-                if not (token := page.token):
-                    return found
+    def _versions(self, client: "MlflowClient") -> list[Version]:
+        """Return all versions, newest first, and put aliases right that a killed process has left behind."""
+        # The aliases first: a version that becomes champion after that is not the champion here.
+        aliases = _aliases(client, self.name)
+        found: list[ModelVersion] = []
+        token = None
+        while True:
+            page = client.search_model_versions(f"name = '{self.name}'", page_token=token)
+            found += page
+            if not (token := page.token):
+                break
+        tags = {int(each.version): dict(each.tags) for each in found}
+        meant = _meant(aliases, tags)
+        if meant != aliases:
+            self._mend(client, aliases, meant)
+        return sorted((_version(each, meant) for each in found), key=lambda each: each.number, reverse=True)
 
-        return search(client) if client is not None else self._ask(search)
+    def _mend(self, client: "MlflowClient", aliases: Mapping[str, int], meant: Mapping[str, int]) -> None:
+        from mlflow.exceptions import MlflowException
 
-    def _aliases(self) -> dict[str, int]:
-        return self._ask(lambda client: _aliases(client, self.name))
+        # Who may only read has read the truth all the same.
+        with suppress(MlflowException):
+            for alias in aliases.keys() - meant.keys():
+                client.delete_registered_model_alias(self.name, alias)
+            for alias, number in meant.items():
+                if aliases.get(alias) != number:
+                    client.set_registered_model_alias(self.name, alias, str(number))
 
     def _at(self, alias: str) -> Version | None:
         """Return the version that an alias points to."""
         return next((each for each in self.history() if alias in each.aliases), None)
-
-    def _point(self, alias: str, number: int) -> None:
-        with self._plainly(f"cannot set the alias {alias}", "set it again by `kedro champion promote`"):
-            self._ask(lambda client: client.set_registered_model_alias(self.name, alias, str(number)))
-
-    def _drop(self, alias: str) -> None:
-        with self._plainly(f"cannot remove the alias {alias}"):
-            self._ask(lambda client: client.delete_registered_model_alias(self.name, alias))
 
     def _ask(self, action: Callable[["MlflowClient"], T]) -> T:
         """Return what MLflow answers; a full disk is not asked twice."""
@@ -555,6 +582,35 @@ def _aliases(client: "MlflowClient", name: str) -> dict[str, int]:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return {}
+
+
+def _meant(aliases: Mapping[str, int], tags: Mapping[int, Mapping[str, str]]) -> dict[str, int]:
+    """Return what each alias ought to point to by the champion's and the challenger's own notes.
+
+    One that was set by other means than this class, and tells nothing, is left as it is.
+
+    Args:
+        aliases: as they are.
+        tags: of each version.
+
+    Example:
+        >>> _meant({"champion": 3, "previous": 1, "challenger": 3}, {1: {}, 2: {}, 3: {"took_over_from": "2"}})
+        {'champion': 3, 'previous': 2}
+    """
+    meant, champion = dict(aliases), aliases.get(CHAMPION)
+    before = tags.get(champion or 0, {}).get(TOOK_OVER_FROM)
+    if before is not None:
+        meant.pop(PREVIOUS, None)
+        if before and int(before) in tags:
+            meant[PREVIOUS] = int(before)
+    waits_behind = tags.get(aliases.get(CHALLENGER, 0), {}).get(WAITS_BEHIND)
+    if waits_behind is not None and waits_behind != _told(champion):
+        del meant[CHALLENGER]
+    return {alias: number for alias, number in meant.items() if alias not in ROLES or number != champion}
+
+
+def _told(number: int | None) -> str:
+    return "" if number is None else str(number)
 
 
 def _version(found: "ModelVersion", aliases: Mapping[str, int]) -> Version:

@@ -194,6 +194,7 @@ def take_over(
     The alias moves last, when all else is in its place.
     """
     from simulacra.retraining.facts import rows_of
+    from simulacra.tracking.joining import parent_key
 
     family = metrics["row"]
     if gate_record["winner"] != family or retraining.dry_run:
@@ -209,6 +210,7 @@ def take_over(
             "gate": gate_record,
             "split": split_record["splits"]["train"]["fingerprint"],
             "seed": training_record["seed"],
+            "tick": parent_key() or "",
             "promoted_at": _now(),
         },
     )
