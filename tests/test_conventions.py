@@ -224,6 +224,7 @@ def test_tests_mirror_sources() -> None:
         "test_conventions",
         "test_run",
         "test_run_retrain",
+        "test_run_retrain_texts",
         "test_run_texts",
         "test_notebooks",
         "pipelines/test_nodes",
