@@ -74,16 +74,18 @@ def test_other_texts_are_told_and_a_challenger_that_foretells_them_better_takes_
     retrained: tuple[Path, str], kedro: Run
 ) -> None:
     project, _ = retrained
+    write(project / "letters", 0, 5, shout=True)
     write(project / "letters", 60, 120, shout=True)
     done = retrain(kedro, project)
     decision, gate, champion = (record(project, f"{name}.json") for name in ("retrain_decision", "gate", "champion"))
     reasons = {reason["reason"]: reason for reason in decision["looked_at"]}
     assert reasons["new data"]["retrain"] and reasons["drift"]["retrain"] and reasons["decay"]["retrain"]
-    assert "capitals" in decision["drift"]["moved"] and decision["drift"]["fresh"] == 60
+    assert "capitals" in decision["drift"]["moved"] and decision["drift"]["fresh"] == 65
     assert "the champion's Bits/byte was" in decision["sentence"]
     challenger = record(project, "gpt/challenger.json")
     assert champion["version"] == 1 and champion["passport_id"] == challenger["record"]["passport_id"]
     assert challenger["verdict"] is None and champion["model_sha256"] != challenger["model_sha256"]
+    assert "documents that the champion was fitted to are gone, or not as they were" in gate["sentence"]
     assert gate["winner"] == "gpt" and "gpt takes over from champion (gpt, version 1)" in done.stdout
     assert aliases(project) == {"champion": "2", "previous": "1"}
     page = (project / REPORTING / "operations.html").read_text()
@@ -117,13 +119,12 @@ def test_a_tick_of_the_schedule_retrains_on_texts(tmp_path: Path, copied: Callab
     project = copied(tmp_path)
     write(project / "letters", 0, 40)
     own = {
-        "source": {"path": str(project / "letters")},
+        "source": {"type": "text_files", "path": str(project / "letters")},
         "split": {"by": "content"},
         "retraining": {"families": ["gpt"]},
     }
-    (project / "conf/local/parameters.yml").write_text(json.dumps({"text_files": own}))
-    test = project / "conf/test/parameters.yml"
-    test.write_text(test.read_text() + f"\ntext_files: {json.dumps(own)}\n")
+    with (project / "conf/test/parameters.yml").open("a") as parameters:
+        parameters.write(f"\ntext_files: {json.dumps(own)}\n")
     done = kedro(project, "schedule", "--env", "test", "run-now", "text_files")
     assert aliases(project) == {"champion": "1"} and "Traceback" not in done.stderr
 

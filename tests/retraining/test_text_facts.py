@@ -15,7 +15,7 @@ from simulacra.retraining.config import Margin, RetrainingConfig, WhenConfig
 from simulacra.retraining.drift import classifier_test
 from simulacra.retraining.facts import refuse_leak, rows_of
 from simulacra.retraining.reasons import Decay, Facts, decide
-from simulacra.retraining.text_facts import OPENING, gather_texts, measured, n_tokens, text_features
+from simulacra.retraining.text_facts import OPENING, gather_texts, gone, measured, n_tokens, text_features
 from simulacra.training.config import TrainingConfig
 
 WORDS = ("the", "old", "ship", "sailed", "slowly", "past", "grey", "rocks", "while", "gulls", "cried", "over", "waves")
@@ -44,7 +44,7 @@ SPLITS = splits(documents(0, 160))
 
 def fitted(**options: Any) -> GPT:
     model = GPT(GPTConfig(**{"tokenizer": "byte", "context": 16, "width": 16, "layers": 1, "heads": 2} | options))
-    model.fit(SPLITS["train"], training=TrainingConfig(steps=60, warmup_steps=2, batch_size=16), seed=0)
+    model.fit(SPLITS["train"], training=TrainingConfig(steps=300, warmup_steps=10, batch_size=16), seed=0)
     return model
 
 
@@ -128,11 +128,11 @@ def test_fresh_documents_of_the_same_kind_have_not_drifted_and_those_in_another_
 
 def test_of_long_documents_the_opening_is_read(champion: GPT) -> None:
     """What follows costs nothing and changes nothing; how long a document is, is told all the same."""
-    openings = [(text * 40)[:OPENING] for text in documents(2000, 2020)]
+    openings = [(text * 40)[:OPENING] for text in documents(2000, 2012)]
     told = []
     for end in ("", " und so weiter" * 2000):
         today = joined([text + end for text in openings])
-        told.append(gather_texts("toy", FAMILIES, "gpt", record(), champion, today, "same", 0))
+        told.append(gather_texts("toy", FAMILIES, "gpt", record(), champion, today, "same", 0, limit=1))
     (short, _), (long, found) = told
     assert short.decay is not None and short.decay == long.decay
     assert found["statistics"]["length"]["after"] == OPENING + 28_000 and "length" in found["moved"]
@@ -179,6 +179,12 @@ def test_of_equal_documents_a_decay_is_seldom_told() -> None:
     assert 0.01 <= told / 1000 <= 0.04  # 0.025, ± 3 standard errors
 
 
+def test_documents_that_were_changed_or_removed_are_counted() -> None:
+    train = list(SPLITS["train"])
+    today = [texts_of([train[0] + "!", *train[2:10]]), texts_of(train[10:]), SPLITS["test"]]
+    assert gone(record(), SPLITS.values()) == 0 and gone(record(), today) == 2
+
+
 def test_features_know_nothing_of_sides() -> None:
     """In whatever order documents come, each has the same features, up to the sign of a direction."""
     texts = documents(0, 60)
@@ -191,11 +197,11 @@ def test_features_know_nothing_of_sides() -> None:
 def test_the_classifier_test_of_texts_holds_its_level() -> None:
     """19 relabellings of which none may do as well reject at exactly 1 in 20; ties make it less."""
     rejected = 0
-    for seed in range(100):
+    for seed in range(80):
         features = text_features(documents(100 * seed, 100 * seed + 24), seed)
         found = classifier_test(features[:12], features[12:], permutations=19, exceedances=1, seed=seed)
         rejected += found.p <= 0.05
-    assert rejected <= 12  # 5 ± 2.2
+    assert rejected <= 10  # 4 ± 2
 
 
 def test_two_short_texts_have_features_too() -> None:

@@ -7,7 +7,7 @@ References:
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,6 +92,12 @@ def gather_texts(
     found = report.record() if report else {}
     changed = record["settings_sha256"] != settings
     return facts, found | {"fresh": len(fresh), "known": len(old), "settings_changed": changed}
+
+
+def gone(record: Mapping[str, Any], splits: Iterable[TextSet]) -> int:
+    """Return how many different documents that a champion was fitted to are not among today's: removed, or changed."""
+    fitted, _ = seen_by(record)
+    return len(fitted.difference(*map(rows_of, splits)))
 
 
 def text_features(texts: Sequence[str], seed: int) -> NDArray[np.float64]:

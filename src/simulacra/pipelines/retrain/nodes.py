@@ -172,7 +172,7 @@ def decide_at_gate(
     from simulacra.retraining.gate import Candidate, judge, nothing_to_judge
 
     present = {entry["record"]["row"]: entry for entry in challengers if entry}
-    candidates, notes = [], []
+    candidates, notes = [], list(champion_record.get("notes", ()))
     for family in retrain_decision["families"]:
         entry = present.get(family)
         if entry is None or entry["train_sha256"] != split_record["splits"]["train"]["fingerprint"]:

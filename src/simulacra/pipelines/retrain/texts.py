@@ -60,7 +60,7 @@ def judge_champion_of_texts(
         SimulacraError: where today's test documents are among those that it was fitted to.
     """
     from simulacra.retraining.facts import refuse_leak
-    from simulacra.retraining.text_facts import n_tokens
+    from simulacra.retraining.text_facts import gone, n_tokens
 
     champion = registry.champion()
     if champion is None:
@@ -81,7 +81,13 @@ def judge_champion_of_texts(
     texts = generated(model, language, seeds, f"champion, {champion.family}")
     cost = {"sample_ms": 1000 * (time.perf_counter() - began) / (language.n * len(seeds))}
     metrics = judge.family(model, texts, seeds, ema=record["passport"]["ema"])
-    return as_champion(with_costs(metrics, record["training"] | cost), champion, registry)
+    found = as_champion(with_costs(metrics, record["training"] | cost), champion, registry)
+    n = gone(record, (train_texts, validation_texts, test_texts))
+    note = (
+        f"{n:,} documents that the champion was fitted to are gone, or not as they were: where what became of them is "
+        "test text now, it is judged too well."
+    )
+    return found | {"notes": [note] if n else []}
 
 
 @skippable
