@@ -106,6 +106,7 @@ def test_the_champion_may_be_put_back_and_writes_what_its_family_is_asked_for(
     assert (place / "drawn.txt").read_text().startswith("--- 0 ---\nthe old") and len(drawn["texts"]) == 2
 
 
+@pytest.mark.slow
 def test_so_few_documents_that_they_would_be_cut_are_refused(retrained: tuple[Path, str], kedro: Run) -> None:
     project, _ = retrained
     write(project / "few", 0, 3)
