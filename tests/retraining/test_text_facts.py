@@ -141,9 +141,9 @@ def test_of_long_documents_the_opening_is_read(champion: GPT) -> None:
 def test_documents_that_the_champion_has_no_tokens_for_are_left_out() -> None:
     model = fitted(tokenizer="character")
     assert n_tokens(model, "the old ship") == 13 and n_tokens(model, "Köln") is None
-    today = joined(documents(1000, 1080, OTHERS))
+    today = joined(documents(1000, 1020, OTHERS))
     facts, found = gather_texts("toy", FAMILIES, "gpt", record(), model, today, "same", 0)
-    assert facts.decay is None and facts.drift is not None and found["fresh"] == 80
+    assert facts.decay is None and facts.drift is not None and found["fresh"] == 20
 
 
 def test_the_spread_of_a_ratio_is_that_of_documents_drawn_anew() -> None:
