@@ -126,7 +126,7 @@ def test_a_tick_of_the_schedule_retrains_on_texts(tmp_path: Path, copied: Callab
     }
     with (project / "conf/test/parameters.yml").open("a") as parameters:
         parameters.write(f"\ntext_files: {json.dumps(own)}\n")
-    done = kedro(project, "schedule", "--env", "test", "run-now", "text_files")
+    done = kedro(project, "schedule", "run-now", "--env", "test", "text_files")
     assert aliases(project) == {"champion": "1"} and "Traceback" not in done.stderr
 
 
