@@ -147,7 +147,10 @@ def test_the_champion_draws_from_the_registry_what_its_family_is_asked_for(
             "retrain is for whole datasets; use --namespaces mnist",
         ),
         (("--pipelines", "retrain,report"), "ask for nothing beside it"),
-        (("--pipeline", "retrain", "--namespaces", "pydoc"), "retrain knows images only, and pydoc holds texts"),
+        (
+            ("--pipeline", "retrain", "--namespaces", "pydoc", "--params", "pydoc.retraining.families=vae"),
+            "unknown retraining.families 'vae'",
+        ),
         (("--pipeline", "retrain", "--params", f"{WHAT},retraining.families=pixel"), "there is no family 'pixel'"),
         (
             ("--pipeline", "retrain", "--params", f"{WHAT},retraining.families=flow,mnist.source.n=420"),

@@ -32,7 +32,8 @@ def reporting(project: Path, name: str) -> Path:
 
 def test_the_leaderboard_ranks_by_bits_a_byte(project: Path) -> None:
     table = pd.read_csv(reporting(project, "leaderboard.csv")).set_index("row")
-    assert list(table.index) == ["floor", "gpt"] and table.loc["gpt", "rank"] == 1
+    assert list(table.index) == ["floor", "gpt", "noise"] and table.loc["noise", "bits_per_byte"] == 8
+    assert table.loc["gpt", "rank"] == 1
     assert 0 < table.loc["gpt", "bits_per_byte"] < 8 < table.loc["gpt", "perplexity"]
     log = (project / "run.log").read_text()
     assert "Bits/byte" in log and "Warning" not in log and "Traceback" not in log
@@ -57,7 +58,7 @@ def test_your_own_texts_need_no_extra_and_are_told_what_one_would_bring(
     done = kedro(project, "run", "--env", "test", "--namespaces", "text_files", "--params", source, **plainly_installed)
     assert "text_files goes without pretrained" in done.stdout + done.stderr
     table = pd.read_csv(project / "data/test/08_reporting/text_files/leaderboard.csv")
-    assert list(table["row"]) == ["floor", "gpt"]
+    assert list(table["row"]) == ["floor", "gpt", "noise"]
 
 
 def test_the_report_shows_texts_beside_training_passages(project: Path) -> None:
@@ -99,7 +100,7 @@ def test_a_pretrained_model_is_fine_tuned_beside_gpt(
     done = kedro(project, "run", "--env", "test", "--namespaces", "text_files", "--params", said)
     assert "Traceback" not in done.stdout + done.stderr and "Warning" not in done.stdout + done.stderr
     table = pd.read_csv(project / "data/test/08_reporting/text_files/leaderboard.csv").set_index("row")
-    assert set(table.index) == {"floor", "gpt", "pretrained"} and set(table["rank"].dropna()) == {1, 2}
+    assert set(table.index) == {"floor", "gpt", "pretrained", "noise"} and set(table["rank"].dropna()) == {1, 2}
     assert (table.loc[["gpt", "pretrained"], "bits_per_byte"] > 0).all()
     weights = project / "data/test/06_models/text_files/pretrained/model/tensors.safetensors"
     assert 0 < weights.stat().st_size < (tiny_gpt2 / "model.safetensors").stat().st_size

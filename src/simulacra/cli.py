@@ -296,7 +296,7 @@ def retrain(options: dict[str, Any]) -> None:
     """Look at the data of each dataset, train what they ask for, and let the gate decide; all below one MLflow parent.
 
     Raises:
-        SimulacraError: where more is asked for than whole datasets, or one whose kind cannot be retrained.
+        SimulacraError: where more is asked for than whole datasets.
     """
     experiments = load_experiments()
     if options["pipelines"] != ["retrain"] or any(options[name] for name in CUTS):
@@ -304,8 +304,6 @@ def retrain(options: dict[str, Any]) -> None:
     for dataset in options["namespaces"]:
         if dataset not in experiments:
             raise SimulacraError(f"retrain is for whole datasets; use --namespaces {dataset.split('.')[0]}")
-        if experiments[dataset].kind != "image":
-            raise SimulacraError(f"retrain knows images only, and {dataset} holds {experiments[dataset].kind}s")
     for dataset in options["namespaces"]:
         with joined(dataset):
             retrain_dataset(dataset, options)

@@ -239,7 +239,7 @@ def _outside(value: Any) -> str:
     from simulacra.data.sources import files_state, source_state
     from simulacra.editing.config import EditingConfig
     from simulacra.human.config import ResultsConfig
-    from simulacra.pipelines.config import EvaluationConfig, GuestsConfig, SourceConfig
+    from simulacra.pipelines.config import EvaluationConfig, GuestsConfig, SourceConfig, TextSourceConfig
 
     if isinstance(value, EditingConfig | ResultsConfig):
         return "".join(map(files_state, value.files()))
@@ -248,7 +248,7 @@ def _outside(value: Any) -> str:
     if isinstance(value, EvaluationConfig):
         # Of the other extractors it is known what their files hold.
         return files_state(Path(value.dinov2.source).expanduser()) if "dinov2" in value.extractors else ""
-    return source_state(value.root) if isinstance(value, SourceConfig) else ""
+    return source_state(value.root) if isinstance(value, SourceConfig | TextSourceConfig) else ""
 
 
 def _family_namespace(node: "Node") -> str:

@@ -1,7 +1,7 @@
 """Every registered pipeline, built from one template a stage and the datasets of experiments.yml."""
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
 from operator import add
 
@@ -54,17 +54,23 @@ def dataset_stages(experiment: Experiment) -> dict[str, Pipeline]:
 def _text_stages(experiment: Experiment) -> dict[str, Pipeline]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*'\\.' characters.*")
-        whole = report.create_dataset_text_pipeline(experiment.families)
-    return {
+        whole = _of_dataset(report.create_dataset_text_pipeline(experiment.families), experiment)
+        gate = _of_dataset(retrain.create_dataset_text_pipeline(experiment.families), experiment)
+        operations = _of_dataset(retrain.create_operations_pipeline(experiment.families), experiment)
+    gate += _of_families(lambda _: retrain.create_family_text_pipeline(), experiment)
+    made = {
         "ingest": _of_dataset(ingest.create_text_pipeline(), experiment),
         "preprocess": _of_dataset(preprocess.create_text_pipeline(), experiment),
+        "watch": _of_dataset(retrain.create_text_watch_pipeline() + retrain.create_former_pipeline(), experiment)
+        + operations,
+        "draw_champion": _of_dataset(retrain.create_text_drawing_pipeline(), experiment),
         "train": _of_families(lambda _: train.create_text_pipeline(), experiment),
         "generate": _of_families(lambda _: generate.create_text_pipeline(), experiment),
         "evaluate": _of_dataset(evaluate.create_dataset_text_pipeline(), experiment)
         + _of_families(lambda _: evaluate.create_family_text_pipeline(), experiment),
-        "report": _of_dataset(whole, experiment)
-        + _of_families(lambda _: report.create_family_text_pipeline(), experiment),
+        "report": whole + _of_families(lambda _: report.create_family_text_pipeline(), experiment),
     }
+    return made | {"retrain": _retrain(made, gate, experiment)}
 
 
 def _image_stages(experiment: Experiment) -> dict[str, Pipeline]:
@@ -99,9 +105,13 @@ def _image_stages(experiment: Experiment) -> dict[str, Pipeline]:
         + _of_families(lambda _: human_results.create_family_pipeline(), experiment)
         + whole,
     }
-    # All that the gate's decision hangs on, and no picture besides.
-    everything = _sum(made[each] for each in (*STAGES, "watch")) + gate
-    return made | {"retrain": everything.to_outputs(f"{experiment.dataset}.operations")}
+    return made | {"retrain": _retrain(made, gate, experiment)}
+
+
+def _retrain(made: Mapping[str, Pipeline], gate: Pipeline, experiment: Experiment) -> Pipeline:
+    """Return all that the gate's decision hangs on, and no picture besides."""
+    everything = _sum(made[each] for each in (*STAGES, "watch") if each in made) + gate
+    return everything.to_outputs(f"{experiment.dataset}.operations")
 
 
 def _of_dataset(template: Pipeline, experiment: Experiment) -> Pipeline:

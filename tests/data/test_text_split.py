@@ -51,3 +51,47 @@ def test_a_single_document_is_cut_in_three_in_its_order(text: str) -> None:
 def test_too_little_text_is_refused(text: str) -> None:
     with pytest.raises(SimulacraError, match=r"leave nothing for the .* split; add text"):
         split_texts(texts_of([text]), SplitConfig())
+
+
+CONTENT = SplitConfig(by="content")
+
+
+def test_dealt_by_content_a_document_stays_where_it_is_when_others_come() -> None:
+    everything = documents(300)
+    before = split_texts(everything.take(range(200)), CONTENT)
+    after = split_texts(everything.take(np.random.default_rng(0).permutation(300)), CONTENT)
+    for name in ("train", "validation", "test"):
+        old, new = list(getattr(before, name)), list(getattr(after, name))
+        assert set(old) <= set(new)
+        # Their order stays too, so that the first bytes of test text are mostly the same ones.
+        assert [text for text in new if text in set(old)] == old
+    assert before.by == before.record()["by"] == "content" and after.duplicates_dropped == 0
+
+
+def test_dealt_by_order_documents_move() -> None:
+    """Which is why a champion asks for another split."""
+    everything = documents(300)
+    before, after = split_texts(everything.take(range(200)), SplitConfig()), split_texts(everything, SplitConfig())
+    assert set(before.train) & set(after.test)
+
+
+def test_dealt_by_content_shares_of_documents_are_met_on_average_and_the_seed_decides() -> None:
+    texts = documents(3000)
+    split = split_texts(texts, CONTENT)
+    counts = np.array([len(split.train), len(split.validation), len(split.test)])
+    # Three thousand draws: the standard deviation of each share is below 0.009.
+    assert counts.sum() == 3000
+    np.testing.assert_allclose(counts / 3000, CONTENT.shares, atol=0.03)
+    assert set(split_texts(texts, CONTENT.model_copy(update={"seed": 1})).test) != set(split.test)
+
+
+def test_dealt_by_content_doubles_lie_in_one_part() -> None:
+    split = split_texts(texts_of([*documents(40), *["the same"] * 30]), CONTENT)
+    holding = [part for part in (split.train, split.validation, split.test) if "the same" in list(part)]
+    assert len(holding) == 1 and list(holding[0]).count("the same") == 30
+
+
+@pytest.mark.parametrize("n", [1, 9])
+def test_documents_that_would_be_cut_are_not_dealt_by_content(n: int) -> None:
+    with pytest.raises(SimulacraError, match=rf"{n} documents are too few to be dealt by content.*source\.separator"):
+        split_texts(documents(n), CONTENT)

@@ -44,6 +44,17 @@ def test_the_floor_is_held_out_text_of_the_same_amount() -> None:
         judge().floor(words=50, n=4, seeds=[0])
 
 
+def test_noise_gives_every_byte_eight_bits() -> None:
+    accents = texts_of(["é" * 30 + "ab"])
+    record = TextJudge(TRAIN, HELD_OUT, accents, stride=0, limit=0).noise([0, 1])
+    metrics = {key: value["value"] for key, value in record["metrics"].items()}
+    assert metrics == {"bits_per_byte": 8, "perplexity": 256, "bits_per_character": 8 * 62 / 32}
+    assert (
+        record["role"] == "noise"
+        and judge().noise([0, 1])["passport_id"] == judge().floor(10, 4, [4, 5])["passport_id"]
+    )
+
+
 def test_what_short_texts_cannot_tell_is_left_out() -> None:
     record = judge().family(Guessing(), [["a b c"], ["a b c d e"]], [0, 1], ema=None)
     assert {"repetition_4", "copied_8"}.isdisjoint(record["metrics"]) and "distinct_2" in record["metrics"]

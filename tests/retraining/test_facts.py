@@ -63,7 +63,9 @@ def test_averaged_pixels_by_hand() -> None:
 def test_a_champion_that_saw_test_images_is_not_judged_by_them() -> None:
     refuse_leak(RECORD["rows"], SPLITS["test"])
     refuse_leak(RECORD["rows"], FRESH)
-    with pytest.raises(SimulacraError, match=r"trained on 10 of today's 310 test images.*split\.by to content"):
+    with pytest.raises(
+        SimulacraError, match=r"trained on 10 of today's 310 test images.*split\.by to content, by which each image"
+    ):
         refuse_leak(RECORD["rows"], together(FRESH, SPLITS["validation"].take(range(10))))
 
 

@@ -172,7 +172,7 @@ Source = Annotated[MnistSource | FashionMnistSource | ImageFolderSource | Fabric
 
 
 class SplitConfig(BaseModel):
-    """Shares of the three splits, and the seed that deals the images to them.
+    """Shares of the three splits, and the seed that deals images or documents to them.
 
     Example:
         >>> from simulacra.data.config import SplitConfig
@@ -188,8 +188,8 @@ class SplitConfig(BaseModel):
     seed: int = Field(0, ge=0, description="Same seed, same rows in each split.")
     by: Literal["order", "content"] = Field(
         "order",
-        description="What deals them. order: chance, with exact shares. content: what an image shows, so that it stays "
-        "where it is when others come; retraining needs that. Shares are met on average.",
+        description="What deals them. order: chance, with exact shares. content: what an image shows or a document "
+        "says, so that it stays where it is when others come; retraining needs that. Shares are met on average.",
     )
 
     @property

@@ -67,6 +67,10 @@ class ImageSet:
         index = np.asarray(rows)
         return ImageSet(self.images[index], None if self.labels is None else self.labels[index], self.class_names)
 
+    def digests(self) -> list[str]:
+        """Return the sha256 of every image's pixels, hexadecimal, whatever its label."""
+        return [hashlib.sha256(image.tobytes()).hexdigest() for image in self.images]
+
     def fingerprint(self) -> str:
         """Return the sha256 of pixels, shape, labels and class names, hexadecimal."""
         digest = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())

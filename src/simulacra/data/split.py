@@ -88,12 +88,14 @@ def stratified_split(image_set: ImageSet, config: SplitConfig) -> Split:
     """
     strata = _strata(image_set)
     if config.by == "content":
-        train, validation, test = _dealt_by_content(image_set, config)
+        salt = config.seed.to_bytes(8, "big")
+        hashes = [hashlib.sha256(salt + image.tobytes()).digest() for image in image_set.images]
+        train, validation, test = deal_by_hash(hashes, config.shares)
     else:
         rng = np.random.default_rng(config.seed)
         dealt = [_deal(rng.permutation(rows), config.shares) for rows in strata]
         train, validation, test = (rng.permutation(np.concatenate(parts)) for parts in zip(*dealt, strict=True))
-    digests = np.array([hashlib.sha256(image.tobytes()).hexdigest() for image in image_set.images])
+    digests = np.array(image_set.digests())
     kept_train = train[~np.isin(digests[train], digests[np.concatenate([validation, test])])]
     kept_validation = validation[~np.isin(digests[validation], digests[test])]
     dropped = len(train) - len(kept_train) + len(validation) - len(kept_validation)
@@ -135,14 +137,17 @@ def _deal(rows: Rows, shares: Sequence[float]) -> list[Rows]:
     return np.split(rows, np.cumsum(counts)[:-1])
 
 
-def _dealt_by_content(image_set: ImageSet, config: SplitConfig) -> list[Rows]:
-    """Return the rows of train, validation and test, in an order that new images do not change either."""
-    salt = config.seed.to_bytes(8, "big")
-    hashes = [hashlib.sha256(salt + image.tobytes()).digest() for image in image_set.images]
+def deal_by_hash(hashes: Sequence[bytes], shares: Sequence[float]) -> list[Rows]:
+    r"""Return the rows of each part, to which a hash of 16 bytes deals them, in an order that new rows do not change.
+
+    Example:
+        >>> [rows.tolist() for rows in deal_by_hash([b"\xff" * 16, b"\x00" * 16, b"\x80" * 16], (0.4, 0.6))]
+        [[1], [2, 0]]
+    """
     place, order = (np.array([int.from_bytes(each[a : a + 8], "big") for each in hashes], float) for a in (0, 8))
-    part = np.searchsorted(np.cumsum(config.shares)[:-1], place / 2**64, side="right")
+    part = np.searchsorted(np.cumsum(shares)[:-1], place / 2**64, side="right")
     by_order = np.argsort(order, kind="stable")
-    return [by_order[part[by_order] == number] for number in range(len(config.shares))]
+    return [by_order[part[by_order] == number] for number in range(len(shares))]
 
 
 def _check_none_emptied(split: Split) -> None:

@@ -1,5 +1,6 @@
 """The one split of texts into train, validation and test that every family and metric shares."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -7,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from simulacra.data.config import SplitConfig
+from simulacra.data.split import Rows, deal_by_hash
 from simulacra.data.text_set import TextSet
 from simulacra.errors import SimulacraError
 
@@ -23,7 +25,7 @@ class TextSplit:
         validation: what training may look at.
         test: what only the evaluation sees.
         config: shares and seed that made them.
-        by: whether whole documents were dealt, or each was cut in three.
+        by: whether whole documents were dealt, by chance or by their content, or each was cut in three.
         duplicates_dropped: documents left out because an identical one lies in a split that must not leak.
     """
 
@@ -31,7 +33,7 @@ class TextSplit:
     validation: TextSet
     test: TextSet
     config: SplitConfig
-    by: Literal["documents", "position"]
+    by: Literal["documents", "content", "position"]
     duplicates_dropped: int
 
     def record(self) -> dict[str, Any]:
@@ -56,6 +58,12 @@ def split_texts(texts: TextSet, config: SplitConfig) -> TextSplit:
     one identical to a document of validation from train. Of fewer than `MIN_DOCUMENTS` each is cut in three: the
     beginning for train, the end for test, at the ends of lines where there are any.
 
+    Dealt by content, a document's place hangs on what it says and the seed alone, so that it is the same whatever
+    others there are; a document that was changed counts as another one. Shares of the documents, not of the bytes, are
+    then met, and on average only. So few documents that they would be cut are refused: what one is cut into moves as
+    soon as text is added, and what a model was fitted to yesterday would be test text tomorrow. `source.separator`
+    makes documents of a file's paragraphs.
+
     Example:
         >>> from simulacra.data.text_set import texts_of
         >>> split = split_texts(texts_of([f"document {n}" for n in range(20)]), SplitConfig())
@@ -63,13 +71,16 @@ def split_texts(texts: TextSet, config: SplitConfig) -> TextSplit:
         (12, 4, 4, 'documents')
 
     Raises:
-        SimulacraError: where a split would be empty.
+        SimulacraError: where a split would be empty, or content is to deal fewer than `MIN_DOCUMENTS`.
     """
-    if len(texts) < MIN_DOCUMENTS:
+    if config.by == "content":
+        dealt, by = _deal_by_content(texts, config), "content"
+        parts, dropped = [texts.take(rows) for rows in dealt], 0
+    elif len(texts) < MIN_DOCUMENTS:
         parts, dropped, by = _cut(texts, config.shares), 0, "position"
     else:
         dealt, by = _deal(texts, config), "documents"
-        parts, dropped = _without_duplicates([texts.take(np.array(rows, np.int64)) for rows in dealt])
+        parts, dropped = _without_duplicates([texts.take(rows) for rows in dealt])
     for name, part in zip(("train", "validation", "test"), parts, strict=True):
         if not len(part):
             raise SimulacraError(
@@ -80,7 +91,22 @@ def split_texts(texts: TextSet, config: SplitConfig) -> TextSplit:
     return TextSplit(train, validation, test, config, by, dropped)  # type: ignore[arg-type]
 
 
-def _deal(texts: TextSet, config: SplitConfig) -> list[list[int]]:
+def _deal_by_content(texts: TextSet, config: SplitConfig) -> list[Rows]:
+    """Return the rows of train, validation and test, in an order that new documents do not change either."""
+    if len(texts) < MIN_DOCUMENTS:
+        raise SimulacraError(
+            f"{len(texts)} documents are too few to be dealt by content, which takes {MIN_DOCUMENTS}: each would be "
+            "cut in three, and at other places as soon as text is added. Give more of them (source.separator parts a "
+            "file into documents, at blank lines for instance), or set split.by to order where the texts stay as they "
+            "are"
+        )
+    salt = config.seed.to_bytes(8, "big")
+    return deal_by_hash(
+        [hashlib.sha256(salt + bytes.fromhex(each)).digest() for each in texts.digests()], config.shares
+    )
+
+
+def _deal(texts: TextSet, config: SplitConfig) -> list[Rows]:
     """Give each document, in random order, to the split that wants most bytes for its share."""
     lengths, held = texts.spans[:, 1] - texts.spans[:, 0], np.zeros(3)
     dealt: list[list[int]] = [[], [], []]
@@ -88,7 +114,7 @@ def _deal(texts: TextSet, config: SplitConfig) -> list[list[int]]:
         neediest = int(np.argmax(np.array(config.shares) * lengths.sum() - held))
         dealt[neediest].append(int(row))
         held[neediest] += lengths[row]
-    return dealt
+    return [np.array(rows, np.int64) for rows in dealt]
 
 
 def _cut(texts: TextSet, shares: Sequence[float]) -> list[TextSet]:

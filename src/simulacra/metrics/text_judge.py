@@ -70,6 +70,16 @@ class TextJudge:
             values.append(self.describe([" ".join(pool[start : start + words]) for start in starts]))
         return self._record("floor", "floor", values, seeds)
 
+    def noise(self, seeds: Sequence[int]) -> dict[str, Any]:
+        """Return the record of who knows nothing and takes all 256 bytes for equally likely: 8 bits a byte."""
+        characters = sum(len(piece) for _, piece in self.test.pieces())
+        guessed = {
+            "perplexity": 256.0,
+            "bits_per_byte": 8.0,
+            "bits_per_character": 8.0 * self.test.n_bytes / characters,
+        }
+        return self._record("noise", "noise", [guessed] * len(seeds), seeds)
+
     def family(
         self, model: Foretelling, texts: Sequence[Sequence[str]], seeds: Sequence[int], *, ema: bool | None
     ) -> dict[str, Any]:

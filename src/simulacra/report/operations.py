@@ -16,7 +16,7 @@ SHOWN = 50
 
 VERSION_TITLES = ("Version", "Alias", "Family", "Registered", "Metric", "Model")
 DECISION_TITLES = ("When", "Champion then", "Challengers", "Takes over", "Why")
-LOOK_TITLES = ("When", "Train anew?", "New images", "p of drift", "Why")
+LOOK_TITLES = ("When", "Train anew?", "New data", "p of drift", "Why")
 CHECK_TITLES = ("Challenger", "Check", "Passed", "In words")
 
 
@@ -114,20 +114,20 @@ def _metric_trend(decisions: Sequence[Record]) -> list[Picture]:
     if max(map(len, points.values())) < 2:
         return []
     caption = (
-        "Bars are one standard deviation over sample seeds. Each decision has an extractor and test images of its own, "
-        "so that champion and challenger compare at one time, and times only roughly."
+        "Bars are one standard deviation over sample seeds. Each decision has test data of its own, and an extractor "
+        "where there is one, so that champion and challenger compare at one time, and times only roughly."
     )
     title = f"{METRICS[by].title} by decision"
     return [Picture(title, caption, png(trend_figure(points, METRICS[by].title)))]
 
 
 def _drift_trend(looks: Sequence[Record]) -> list[Picture]:
-    """Return how alike fresh images were to those of the champion's training."""
+    """Return how alike fresh data were to those of the champion's training."""
     points = [(_day(look["at"]), look["p"], 0.0) for look in looks[-SHOWN:] if look["p"] is not None]
     if len(points) < 2:
         return []
-    caption = "The chance of differences as large where there are none: small is drift. Only fresh images are tested."
-    return [Picture("p of drift", caption, png(trend_figure({"fresh images": points}, "p", logarithmic=True)))]
+    caption = "The chance of differences as large where there are none: small is drift. Only fresh data are tested."
+    return [Picture("p of drift", caption, png(trend_figure({"fresh data": points}, "p", logarithmic=True)))]
 
 
 def _day(moment: str) -> str:

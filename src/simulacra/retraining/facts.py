@@ -1,10 +1,10 @@
-"""What is known of a champion and of today's images when it is asked whether to train anew."""
+"""What is known of a champion and of today's data when it is asked whether to train anew; of images all of it."""
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from simulacra.models.base import ImageModel
 
 DIGITS = 16
-"""Hexadecimal digits of an image's sha256 by which it is known again: enough for a billion images."""
+"""Hexadecimal digits of a sha256 by which an image or a document is known again: enough for a billion."""
 
 SIDE = 8
 """Pixels a side to which images are averaged where whole pictures are compared without a network."""
@@ -31,14 +31,21 @@ DRAWN = 500
 """Samples of the champion, and real images a side, that its decay is told by, at most."""
 
 
-def rows_of(images: ImageSet) -> list[str]:
-    """Return by what each image is known again, whatever its label.
+class Hashed(Protocol):
+    """Images or documents, each with its hash."""
+
+    def digests(self) -> list[str]:
+        """Return the sha256 of each, hexadecimal."""
+
+
+def rows_of(data: Hashed) -> list[str]:
+    """Return by what each image, whatever its label, or each document is known again.
 
     Example:
         >>> rows_of(ImageSet(np.zeros((1, 1, 2, 2), np.uint8)))
         ['df3f619804a92fdb']
     """
-    return [hashlib.sha256(image.tobytes()).hexdigest()[:DIGITS] for image in images.images]
+    return [digest[:DIGITS] for digest in data.digests()]
 
 
 def settings_sha256(settings: Mapping[str, Any]) -> str:
@@ -53,19 +60,25 @@ def settings_sha256(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(telling, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def refuse_leak(rows: Mapping[str, Sequence[str]], test: ImageSet) -> None:
-    """Refuse to judge a champion by images that it was fitted to.
+def refuse_leak(rows: Mapping[str, Sequence[str]], test: Hashed, what: str = "image") -> None:
+    """Refuse to judge a champion by images, or documents, that it was fitted to.
+
+    Args:
+        rows: those of the champion, by split.
+        test: today's.
+        what: one of them in a word.
 
     Raises:
         SimulacraError: which says how many there are, and what deals images so that it does not happen.
     """
     seen = set(rows["train"]) | set(rows["validation"])
-    leaked = sum(row in seen for row in rows_of(test))
+    today = rows_of(test)
+    leaked = sum(row in seen for row in today)
     if leaked:
         raise SimulacraError(
-            f"the champion was trained on {leaked:,} of today's {len(test):,} test images, so that nothing can be said "
-            "of it: set split.by to content, which keeps an image where it is when others come, and begin with a first "
-            "champion that was trained so"
+            f"the champion was trained on {leaked:,} of today's {len(today):,} test {what}s, so that nothing can be "
+            f"said of it: set split.by to content, by which each {what} stays where it is when others come, and begin "
+            "with a first champion that was trained so"
         )
 
 
@@ -110,9 +123,8 @@ def gather(
     if champion is None or model is None:
         return Facts(dataset, families), {}
     rows = {name: rows_of(part) for name, part in splits.items()}
-    fitted, known = set(record["rows"]["train"]), {row for part in record["rows"].values() for row in part}
+    fitted, known = seen_by(record)
     new_share = float(np.mean([row not in fitted for row in rows["train"]]))
-    same_settings = record["settings_sha256"] == settings
     pool, is_fresh = join(splits.values(), sum(map(len, splits.values()))), []
     for part in rows.values():
         is_fresh += [row not in known for row in part]
@@ -121,18 +133,40 @@ def gather(
     if min(len(fresh), len(old)) >= FEWEST:
         report = _drift(old, fresh, seed)
         decay = _decay(model, old, fresh, seed)
-    facts = Facts(
+    facts = facts_of(dataset, families, champion, record, rows["train"], settings, new_share, report, decay)
+    found = report.record() if report else {}
+    changed = record["settings_sha256"] != settings
+    return facts, found | {"fresh": len(fresh), "known": len(old), "settings_changed": changed}
+
+
+def seen_by(record: Mapping[str, Any]) -> tuple[set[str], set[str]]:
+    """Return what a champion was fitted to, and all that it was fitted to, watched or judged by."""
+    return set(record["rows"]["train"]), {row for part in record["rows"].values() for row in part}
+
+
+def facts_of(
+    dataset: str,
+    families: Sequence[str],
+    champion: str,
+    record: Mapping[str, Any],
+    train_rows: Sequence[str],
+    settings: str,
+    new_share: float,
+    report: DriftReport | None,
+    decay: Decay | None,
+) -> Facts:
+    """Return all that was found as the facts of a decision; the arguments are those of `gather`, and its findings."""
+    same_settings = record["settings_sha256"] == settings
+    return Facts(
         dataset,
         families,
         champion=champion,
-        unchanged=sorted(rows["train"]) == sorted(record["rows"]["train"]) and same_settings,
+        unchanged=sorted(train_rows) == sorted(record["rows"]["train"]) and same_settings,
         new_share=new_share,
         drift=Drift(report.p, report.moved) if report else None,
         decay=decay,
         age_days=_age(record["promoted_at"]),
     )
-    found = report.record() if report else {}
-    return facts, found | {"fresh": len(fresh), "known": len(old), "settings_changed": not same_settings}
 
 
 def _drift(old: ImageSet, fresh: ImageSet, seed: int) -> DriftReport:

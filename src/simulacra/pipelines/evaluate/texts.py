@@ -19,9 +19,10 @@ WORDS_A_TOKEN = 0.5
 def evaluate_text_baselines(
     train_texts: TextSet, validation_texts: TextSet, test_texts: TextSet, language: LanguageConfig, seed: int
 ) -> list[dict[str, Any]]:
-    """Return the record of the floor: real texts of the validation split in the place of generated ones."""
-    judge = _judge(train_texts, validation_texts, test_texts, language)
-    return [judge.floor(round(WORDS_A_TOKEN * language.tokens), language.n, sample_seeds(seed, language.n_seeds))]
+    """Return two records: real texts of the validation split in the place of generated ones, and guessed bytes."""
+    judge = make_text_judge(train_texts, validation_texts, test_texts, language)
+    seeds = sample_seeds(seed, language.n_seeds)
+    return [judge.floor(round(WORDS_A_TOKEN * language.tokens), language.n, seeds), judge.noise(seeds)]
 
 
 @skippable
@@ -44,14 +45,15 @@ def evaluate_texts(
     """
     sha256 = model.fingerprint()
     refuse_unjudgeable(model.name, sha256, "texts", generation_record, training_record, split_record)
-    judge = _judge(train_texts, validation_texts, test_texts, language)
+    judge = make_text_judge(train_texts, validation_texts, test_texts, language)
     record = judge.family(model, texts, generation_record["seeds"], ema=training_record.get("ema"))
     return record | {"model_sha256": sha256}
 
 
-def _judge(
+def make_text_judge(
     train_texts: TextSet, validation_texts: TextSet, test_texts: TextSet, language: LanguageConfig
 ) -> "TextJudge":
+    """Return the judge of the present parameters."""
     from simulacra.metrics.text_judge import TextJudge
 
     return TextJudge(train_texts, validation_texts, test_texts, stride=language.stride, limit=language.limit)

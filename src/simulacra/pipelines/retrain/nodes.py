@@ -1,12 +1,22 @@
 """Look at today's images, judge the champion by them, and decide what becomes of its challengers."""
 
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from simulacra.errors import SimulacraError
 from simulacra.incremental import skippable
-from simulacra.pipelines.annotations import DataFrame, Former, ImageClassifier, ImageModel, ImageSet, Registry
-from simulacra.pipelines.config import EvaluationConfig, FamilyConfig, GenerationConfig
+from simulacra.pipelines.annotations import (
+    DataFrame,
+    Former,
+    ImageClassifier,
+    ImageModel,
+    ImageSet,
+    LanguageModel,
+    Registry,
+    TextSet,
+)
+from simulacra.pipelines.config import EvaluationConfig, FamilyConfig, GenerationConfig, TextFamilyConfig
 from simulacra.pipelines.evaluate.nodes import make_judge
 from simulacra.pipelines.generate.nodes import condition_of, drawing_record, sample_seeds
 from simulacra.pipelines.report.shared import with_costs
@@ -14,8 +24,13 @@ from simulacra.retraining.config import RetrainingConfig
 
 if TYPE_CHECKING:
     from simulacra.retraining.gate import Candidate
+    from simulacra.retraining.reasons import Facts
+    from simulacra.retraining.registry import Version
 
 Record = dict[str, Any]
+
+BLOCKS: dict[str, type[FamilyConfig | TextFamilyConfig]] = {"image": FamilyConfig, "text": TextFamilyConfig}
+"""What a family's parameters are, by the kind of data."""
 
 
 def watch(
@@ -33,8 +48,23 @@ def watch(
     Raises:
         SimulacraError: where a family is to be trained that the dataset does not have.
     """
-    from simulacra.experiments import unknown
     from simulacra.retraining.facts import gather
+
+    splits = {"train": train_set, "validation": validation_set, "test": test_set}
+    return look(gather, splits, registry, retraining, experiment, parameters, seed)
+
+
+def look(
+    gather: "Callable[..., tuple[Facts, Record]]",
+    splits: Mapping[str, Any],
+    registry: Registry,
+    retraining: RetrainingConfig,
+    experiment: Record,
+    parameters: Record,
+    seed: int,
+) -> tuple[Record, Record]:
+    """Return what `watch` does, of the facts that `gather` finds of data of one kind."""
+    from simulacra.experiments import unknown
     from simulacra.retraining.reasons import decide
 
     for family in retraining.families or ():
@@ -47,7 +77,7 @@ def watch(
         champion and champion.family,
         registry.record(champion) if champion else {},
         registry.model(champion) if champion else None,
-        {"train": train_set, "validation": validation_set, "test": test_set},
+        splits,
         _settings(parameters, dataset, champion.family) if champion else "",
         seed,
     )
@@ -109,14 +139,19 @@ def judge_champion(
     cost = {"sample_ms": 1000 * (time.perf_counter() - began) / len(samples)}
     judge = make_judge(extractor, extractor_record, train_set, validation_set, test_set, generation, evaluation)
     metrics = judge.family(model, samples, seeds, ema=record["passport"]["ema"])
+    return as_champion(with_costs(metrics, record["training"] | cost), champion, registry)
+
+
+def as_champion(metrics: Record, champion: "Version", registry: Registry) -> Record:
+    """Return the champion's metrics with what the gate asks of it."""
     previous = registry.previous()
     about = {"version": champion.number, "family": champion.family, "model_sha256": champion.model_sha256}
     about |= {"previous_sha256": previous and previous.model_sha256}
-    return with_costs(metrics, record["training"] | cost) | about
+    return metrics | about
 
 
 @skippable
-def enter(metrics: Record, training_record: Record, generation_cost: Record, verdict: Record) -> Record:
+def enter(metrics: Record, training_record: Record, generation_cost: Record, verdict: Record | None) -> Record:
     """Return what the gate looks at of one family."""
     return {
         "record": with_costs(metrics, training_record | generation_cost),
@@ -147,7 +182,7 @@ def decide_at_gate(
     from simulacra.retraining.gate import Candidate, judge, nothing_to_judge
 
     present = {entry["record"]["row"]: entry for entry in challengers if entry}
-    candidates, notes = [], []
+    candidates, notes = [], list(champion_record.get("notes", ()))
     for family in retrain_decision["families"]:
         entry = present.get(family)
         if entry is None or entry["train_sha256"] != split_record["splits"]["train"]["fingerprint"]:
@@ -176,14 +211,14 @@ def decide_at_gate(
 
 
 def take_over(
-    model: ImageModel,
+    model: ImageModel | LanguageModel,
     metrics: Record,
     training_record: Record,
     gate_record: Record,
     registry: Registry,
-    train_set: ImageSet,
-    validation_set: ImageSet,
-    test_set: ImageSet,
+    train_set: ImageSet | TextSet,
+    validation_set: ImageSet | TextSet,
+    test_set: ImageSet | TextSet,
     split_record: Record,
     retraining: RetrainingConfig,
     experiment: Record,
@@ -224,8 +259,8 @@ def _settings(parameters: Record, dataset: str, family: str) -> str:
     """Return the hash of a family's parameters, which Kedro may have checked already; "" where it has none any more."""
     from simulacra.retraining.facts import settings_sha256
 
-    block = parameters[dataset].get(family)
-    return settings_sha256(FamilyConfig.model_validate(block).model_dump(mode="json")) if block else ""
+    block, told = parameters[dataset].get(family), BLOCKS[parameters[dataset]["experiment"]["kind"]]
+    return settings_sha256(told.model_validate(block).model_dump(mode="json")) if block else ""
 
 
 def report_operations(
