@@ -133,7 +133,7 @@ def test_free_inputs_of_the_stages_that_retrain_are_the_expected_ones(registered
     splits = {"image": {"train_set", "validation_set", "test_set"}, "text": SHARED_BY_FAMILIES["text"]}[kind]
     noted = {"gate_log", *(f"{family}.promotion" for family in families)}
     expected = {
-        "watch": {"registry", *splits, *noted},
+        "watch": {"registry", "split_record", *splits, *noted},
         "retrain": {"registry", *(f"{family}.checkpoints" for family in families)},
         "draw_champion": {"registry"},
     }
