@@ -16,8 +16,14 @@ class HistoryDataset(SealedDataset[Any]):
 
     Args:
         filepath: where the file lies.
+        key: entry of a record by which a later one takes an earlier one's place, as of a retraining that was begun
+            again; a record in which it is not set, or null, stands for itself.
         metadata: what other tools, such as kedro-viz, want to know; not used here.
     """
+
+    def __init__(self, filepath: str, key: str | None = None, metadata: dict[str, Any] | None = None) -> None:
+        super().__init__(filepath, metadata)
+        self._key = key
 
     def load(self) -> list[Any]:
         """Return all records.
@@ -44,4 +50,9 @@ class HistoryDataset(SealedDataset[Any]):
 
         if odd := next(not_finite(data), None):
             raise SimulacraError(f"{self._filepath} cannot hold {odd}, only finite numbers: look for what made it so")
-        path.write_text(json.dumps([*self.load(), data][-KEPT:], indent=1))
+        path.write_text(json.dumps([*self._others(data), data][-KEPT:], indent=1))
+
+    def _others(self, data: Any) -> list[Any]:
+        """Return the records that stay beside a new one."""
+        name = self._key and data.get(self._key)
+        return [record for record in self.load() if not name or record.get(self._key) != name]

@@ -198,11 +198,11 @@ class Registry:
         with self._plainly(f"cannot promote version {number}", "the champion is as it was"):
             aliases = self._aliases()
         former = aliases.get(CHAMPION)
+        if aliases.get(CHALLENGER) == number:
+            self._drop(CHALLENGER)
         if former != number:
             if former is not None:
                 self._point(PREVIOUS, former)
-            if aliases.get(CHALLENGER) == number:
-                self._drop(CHALLENGER)
             # Last, so that a process that is killed before has changed nothing that anybody is served.
             self._point(CHAMPION, number)
         return self.version(number)

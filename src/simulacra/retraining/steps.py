@@ -20,11 +20,15 @@ class Step(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """A tick's steps: the first decides whether there are others, and those in between may run side by side."""
+    """A tick's steps: the first decides whether there are others, and those in between may run side by side.
+
+    What tells of the tick runs when it is over, however it ended.
+    """
 
     watch: Step
     families: tuple[Step, ...]
     retrain: Step
+    page: Step | None = None
 
 
 Commands = Callable[[str, Sequence[str]], Steps]
@@ -60,6 +64,7 @@ def steps(dataset: str, families: Sequence[str], kedro: Sequence[str], options: 
         Step("watch", run(("ingest", "preprocess", "watch"), dataset)),
         tuple(Step(f"train {family}", run(TRAINING, f"{dataset}.{family}")) for family in families),
         Step("retrain", run(("retrain",), dataset)),
+        Step("page", (*kedro, "schedule", "page", dataset, *options)),
     )
 
 
