@@ -15,7 +15,7 @@ def test_without_a_ledger_there_is_a_plan_and_no_ledger_is_made(tmp_path: Path) 
     state = overview(CONFIG, tmp_path, NOW)
     assert state["datasets"]["toy"]["next_due"] == "2026-11-23T03:00+01:00" and state["ticks"] == []
     assert sentences(state) == [
-        "toy is due next on Mon 2026-11-23 03:00 (Europe/Berlin, 02:00 UTC), by the line 0 3 * * 1.",
+        "toy is due next on Mon 2026-11-23 03:00 (Europe/Berlin, 02:00 UTC), by the line 0\xa03\xa0*\xa0*\xa01.",
         "other is retrained by hand only.",
         "No scheduler is running: nothing begins by itself until `kedro schedule start`.",
     ]

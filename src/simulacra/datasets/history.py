@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from simulacra import files
 from simulacra.datasets.base import SealedDataset
 from simulacra.datasets.checked import ABSENT, not_finite
 from simulacra.errors import SimulacraError
@@ -31,11 +32,23 @@ class HistoryDataset(SealedDataset[Any]):
         Raises:
             SimulacraError: where there is a file that is not whole.
         """
-        return super().load() if self._filepath.exists() else []
+        if not self._filepath.exists():
+            return []
+        try:
+            return files.read(self._filepath, self._understood)
+        except SimulacraError as error:
+            fault = str(error).rsplit("; run the stage", 1)[0]
+            raise SimulacraError(
+                f"{fault}; no stage makes its records again: put back a copy of it, or move it away to begin a new one"
+            ) from error
 
     def fingerprint(self) -> str | None:
         """Return the sha256 of the file; a word where there is none, None where it is not whole."""
         return super().fingerprint() if self._filepath.exists() else ABSENT
+
+    def _exists(self) -> bool:
+        # A file that is not whole is told by `load`, which knows that no stage makes it again.
+        return True
 
     def _read(self, path: Path) -> list[Any]:
         import json

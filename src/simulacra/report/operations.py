@@ -125,7 +125,8 @@ def _metric_trend(decisions: Sequence[Record]) -> list[Picture]:
     if max(map(len, points.values())) < 2:
         return []
     caption = (
-        "Bars are one standard deviation over sample seeds. Each decision has an extractor and test images of its own, "
+        "Bars are ± one standard deviation over sample seeds of one training: no confidence interval, and what another "
+        "training would give is not in them. Each decision has an extractor and test images of its own, "
         "so that champion and challenger compare at one time, and times only roughly."
     )
     title = f"{METRICS[by].title} by decision"

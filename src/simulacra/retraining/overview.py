@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 SHOWN = 10
 """Ticks that are told of."""
 
+NO_BREAK = "\u00a0"
+
 UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 
@@ -94,12 +96,12 @@ def sentences(state: Mapping[str, Any]) -> list[str]:
 
 
 def due(entry: Mapping[str, Any]) -> str:
-    """Return when a dataset is due.
+    r"""Return when a dataset is due.
 
     Example:
         >>> plan = {"cron": "0 3 * * 1", "timezone": "Europe/Berlin", "next_due": "2026-11-23T03:00+01:00"}
         >>> due(plan | {"overdue": None})
-        'due next on Mon 2026-11-23 03:00 (Europe/Berlin, 02:00 UTC), by the line 0 3 * * 1'
+        'due next on Mon 2026-11-23 03:00 (Europe/Berlin, 02:00 UTC), by the line 0\xa03\xa0*\xa0*\xa01'
     """
     if not entry["cron"]:
         return "retrained by hand only"
@@ -107,7 +109,7 @@ def due(entry: Mapping[str, Any]) -> str:
     told = f"due next on {next_due:%a %Y-%m-%d %H:%M} ({entry['timezone']}, {next_due.astimezone(UTC):%H:%M} UTC)"
     if overdue:
         told = f"overdue since {overdue:%a %Y-%m-%d %H:%M}, and {told}"
-    return f"{told}, by the line {entry['cron']}"
+    return f"{told}, by the line {entry['cron'].replace(' ', NO_BREAK)}"
 
 
 def rows(state: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
