@@ -185,3 +185,21 @@ def test_a_training_begins_from_the_champion_where_that_is_asked_for(fresh_proje
     assert "begun_from_version" not in json.loads(place.read_text())
     kedro(fresh_project, *RETRAIN, f"{asked},mnist.source.n=420")
     assert json.loads(place.read_text())["begun_from_version"] == 1
+
+
+@pytest.mark.slow
+def test_a_step_that_was_killed_at_its_very_end_looks_and_decides_no_second_time(
+    fresh_project: Path, kedro: Run
+) -> None:
+    kedro(fresh_project, *RETRAIN, POOR)
+    tick = {"SIMULACRA_PARENT_RUN": "a tick"}
+    kedro(fresh_project, "run", "--env", "test", "--pipelines", "ingest,preprocess,watch", "--params", BETTER, **tick)
+    for _ in range(2):
+        done = kedro(fresh_project, *RETRAIN, BETTER, **tick)
+        assert "Train gmm on mnist anew" in done.stdout
+        assert "gmm takes over from champion (vae, version 1)" in done.stdout
+        assert aliases(fresh_project) == {"champion": "2", "previous": "1"}
+    (look,) = [each for each in record(fresh_project, "watch_log.json") if each["key"] == "a tick"]
+    (decision,) = [each for each in record(fresh_project, "gate_log.json") if each["key"] == "a tick"]
+    assert look["retrain"] and decision["winner"] == "gmm" and look["at"] < decision["decided_at"]
+    assert record(fresh_project, "gmm/promotion.json")["champion"] is True

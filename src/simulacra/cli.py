@@ -31,7 +31,7 @@ from simulacra.retraining.commands import champion
 from simulacra.retraining.schedule_commands import schedule
 from simulacra.settings import HOOKS
 from simulacra.tracking import TrackingHooks
-from simulacra.tracking.joining import PARENT_RUN
+from simulacra.tracking.joining import PARENT_RUN, parent_key
 from simulacra.training import interruption
 
 if TYPE_CHECKING:
@@ -310,23 +310,49 @@ def retrain(options: dict[str, Any]) -> None:
 
 
 def retrain_dataset(dataset: str, options: dict[str, Any]) -> None:
-    """Ask whether it is time; if so train the families concerned, and judge them beside the champion."""
+    """Ask whether it is time; if so train the families concerned, and judge them beside the champion.
+
+    One retraining asks once and decides once, in however many processes, begun however often: where its key stands in
+    the decision, that one counts; and where its challenger is champion already, only what comes after is left to do.
+    """
     from kedro.framework.project import pipelines
 
-    _run_what_is_stale(options | {"pipelines": ["ingest", "preprocess", "watch"], "namespaces": [dataset]})
-    decision = _load(f"{dataset}.retrain_decision", options)
+    decision = _agreed(dataset, options)
+    if decision is None:
+        _run_what_is_stale(options | {"pipelines": ["ingest", "preprocess", "watch"], "namespaces": [dataset]})
+        decision = _catalog(options).load(f"{dataset}.retrain_decision")
     click.echo(decision["sentence"])
     if not decision["retrain"]:
         return
     left_out = {"watch", *FAMILIES} - {*decision["families"]}
     whole = pipelines["retrain"].filter(node_namespaces=[dataset])
+    if _has_taken_over(dataset, options):
+        whole = whole.only_nodes_with_tags("promotion", "operations")
     nodes = [node.name for node in whole.nodes if not node.tags & left_out]
     params = dict(options["params"] or {})
     # What an earlier attempt left half trained may be of other data, and nobody may be there to say what becomes of it.
     params["training"] = {"resume": "if_same"} | params.get("training", {})
     chosen = {"pipelines": ["retrain"], "namespaces": [], "node_names": nodes, "params": params}
     _run_what_is_stale(options | chosen)
-    click.echo(_load(f"{dataset}.gate_record", options)["sentence"])
+    click.echo(_catalog(options).load(f"{dataset}.gate_record")["sentence"])
+
+
+def _agreed(dataset: str, options: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the decision to train that the same retraining has come to already; None where there is none."""
+    catalog, name = _catalog(options), f"{dataset}.retrain_decision"
+    decision: dict[str, Any] = catalog.load(name) if parent_key() and catalog.exists(name) else {}
+    return decision if decision.get("key") == parent_key() and decision.get("retrain") else None
+
+
+def _has_taken_over(dataset: str, options: dict[str, Any]) -> bool:
+    """Tell whether the same retraining has made its challenger champion already, and was killed after that."""
+    catalog, name = _catalog(options), f"{dataset}.gate_record"
+    gate: dict[str, Any] = catalog.load(name) if catalog.exists(name) else {}
+    if gate.get("key") != parent_key() or not gate.get("winner"):
+        return False
+    challenger = catalog.load(f"{dataset}.{gate['winner']}.challenger")
+    champion = catalog.load(f"{dataset}.registry").champion()
+    return bool(challenger and champion) and champion.model_sha256 == challenger["model_sha256"]
 
 
 @contextmanager
@@ -349,17 +375,15 @@ def _run_what_is_stale(options: dict[str, Any]) -> None:
         kedro_run.callback(**options)
 
 
-def _load(name: str, options: dict[str, Any]) -> Any:
-    """Return what a run has saved."""
+def _catalog(options: dict[str, Any]) -> Any:
+    """Return the catalog of a run with these options."""
     about = {"env": options["env"], "conf_source": options["conf_source"], "runtime_params": options["params"]}
-    return KedroSession.create(save_on_close=False, **about).load_context().catalog.load(name)
+    return KedroSession.create(save_on_close=False, **about).load_context().catalog
 
 
 def leave_out_what_is_done(options: dict[str, Any]) -> bool:
     """Narrow the options of a run to the nodes that are not up to date; return whether there are any."""
-    selected = select(options)
-    about = {"env": options["env"], "conf_source": options["conf_source"], "runtime_params": options["params"]}
-    catalog: Any = KedroSession.create(save_on_close=False, **about).load_context().catalog
+    selected, catalog = select(options), _catalog(options)
     selected = with_what_is_missing(selected, catalog, options)
     warn_of_what_is_outdated(selected, catalog, options)
     plan = make_plan(selected, catalog)

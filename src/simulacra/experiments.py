@@ -72,6 +72,15 @@ class ExperimentConfigLoader(OmegaConfigLoader):
 
 def load_experiments() -> dict[str, Experiment]:
     """Read experiments.yml of conf/base and of the environment in use (KEDRO_ENV, else conf/local)."""
+    return parse_experiments(read_config("experiments"))
+
+
+def read_config(name: str) -> dict[str, Any]:
+    """Return the content of a file of configuration, of conf/base and of the environment in use.
+
+    Args:
+        name: of the file, without `.yml`.
+    """
     conf = os.environ.get(CONF_SOURCE) or str(project_root() / "conf")
     environment = os.environ.get("KEDRO_ENV")
     if environment and not re.fullmatch(r"\w[\w-]*", environment):
@@ -83,10 +92,10 @@ def load_experiments() -> dict[str, Experiment]:
         env=environment,
         base_env="base",
         default_run_env="local",
-        config_patterns={"experiments": ["experiments.yml"]},
-        merge_strategy={"experiments": "soft"},
+        config_patterns={name: [f"{name}.yml"]},
+        merge_strategy={name: "soft"},
     )
-    return parse_experiments(loader["experiments"])
+    return loader[name]
 
 
 def data_root(loader: Mapping[str, Any], project: Path) -> Path:

@@ -16,6 +16,13 @@ def test_records_add_up_and_a_file_that_is_not_there_holds_none(tmp_path: Path) 
     assert history.load() == [{"number": 0}, {"number": 1}, {"number": 2}]
 
 
+def test_a_record_takes_the_place_of_the_one_with_its_key(tmp_path: Path) -> None:
+    history = HistoryDataset(str(tmp_path / "log.json"), key="tick")
+    for tick, number in [("a", 0), (None, 1), ("b", 2), (None, 3), ("a", 4)]:
+        history.save({"tick": tick, "number": number})
+    assert [record["number"] for record in history.load()] == [1, 2, 3, 4]
+
+
 def test_the_oldest_leave_first(tmp_path: Path) -> None:
     history = HistoryDataset(str(tmp_path / "log.json"))
     files.write(tmp_path / "log.json", lambda scratch: scratch.write_text(str(list(range(KEPT)))))
@@ -36,5 +43,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     history.save({"p": 0.5})
     (tmp_path / "log.json").write_text("[")
     assert history.fingerprint() is None
-    with pytest.raises(DatasetError, match=r"log\.json"):
-        history.load()
+    for attempt in (history.load, lambda: history.save({"p": 0.1})):
+        with pytest.raises(DatasetError, match=r"log\.json is damaged.*; no stage makes .*move it away to begin a new"):
+            attempt()
+    assert (tmp_path / "log.json").read_text() == "["

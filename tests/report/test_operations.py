@@ -63,6 +63,15 @@ def test_champions_decisions_and_trends_stand_in_order() -> None:
     assert "kedro champion --dataset toy rollback" in said
 
 
+def test_the_schedule_and_its_last_runs_stand_there() -> None:
+    said = words(render_operations("toy", [], [], []))
+    assert "Not scheduled: it is retrained when somebody asks for it." in said and "The last runs" not in said
+    ticks = [("2026-11-02 03:00", ["schedule", "failed in 2 min 7 s", "vae: exit code 1: loss is <NaN>"])]
+    page = render_operations("toy", [], [], [], ["toy is due next on <Monday>."], ticks)
+    assert "toy is due next on &lt;Monday&gt;." in page and "loss is &lt;NaN&gt;" in page
+    assert "2026-11-02 03:00 schedule failed in 2 min 7 s vae: exit code 1" in words(page)
+
+
 def test_one_decision_makes_no_trend_and_another_metric_no_line() -> None:
     other = decision(2, None, champion=1.0) | {"ranked_by": "bits_per_byte"}
     page = render_operations("toy", [], [], [decision(1, None, champion=4.0), other])

@@ -34,7 +34,8 @@ def commands(folder: Path, codes: dict[str, str]) -> Callable[[str, Sequence[str
     def of(name: str) -> Step:
         return Step(name, (sys.executable, "-S", "-c", STEP, str(folder), name, codes.get(name, "")))
 
-    return lambda dataset, families: Steps(of("watch"), of("prepare"), tuple(map(of, families)), of("retrain"))
+    page = of("page") if "page" in codes else None
+    return lambda dataset, families: Steps(of("watch"), of("prepare"), tuple(map(of, families)), of("retrain"), page)
 
 
 def decide(folder: Path, *families: str, retrain: bool = True) -> None:

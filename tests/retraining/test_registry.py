@@ -199,7 +199,7 @@ def test_mistakes_are_told_in_one_line(registry: Registry, tmp_path: Path) -> No
 def test_a_registry_that_does_not_answer_is_named_without_its_password(tmp_path: Path) -> None:
     settings = TrackingConfig(tracking_uri="http://me:secret@127.0.0.1:9", timeout=1)
     began = time.monotonic()
-    with pytest.raises(SimulacraError, match=r"the model registry at http://127.0.0.1:9 cannot") as told:
+    with pytest.raises(SimulacraError, match=r"registry at http://127.0.0.1:9 cannot .*; see that it runs") as told:
         Registry(settings, tmp_path, "shapes").champion()
     assert "secret" not in str(told.value) and "\n" not in str(told.value) and time.monotonic() - began < 15
 
@@ -533,3 +533,10 @@ def test_aliases_of_before_and_those_set_by_hand_are_left_as_they_are(three: Pat
     assert numbers(registry)[:2] == (1, None)
     with pytest.raises(SimulacraError, match="no version to go back to"):
         registry.rollback()
+
+
+def test_a_file_that_is_no_database_is_named_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("a letter, which somebody has saved by the name of a database")
+    with pytest.raises(SimulacraError, match=r"mlflow.db cannot be opened; see that the file is whole"):
+        Registry(TrackingConfig(timeout=1), tmp_path, "shapes")
+    assert (tmp_path / "mlflow.db").read_text().startswith("a letter")

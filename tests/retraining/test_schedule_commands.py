@@ -86,9 +86,11 @@ def test_stop_leaves_a_stranger_alone_that_has_the_number_of_a_killed_scheduler(
 def test_list_shows_what_became_of_the_last_ticks(project: Path, said: Callable, kedro: Callable) -> None:
     said("datasets:\n  mnist:\n    cron: 0 3 * * 1\n")
     ledger = Ledger(project / "data/.simulacra/schedule/ledger.db")
-    tick = ledger.begin("mnist", Owner.me(), datetime(2026, 11, 2, 2, tzinfo=UTC))
+    tick = ledger.begin("mnist", Owner.me(), datetime(2026, 11, 2, 2, 0, 10, tzinfo=UTC))
     ledger.finish(tick, "failed", "train vae: exit code 1: loss is [NaN]", datetime(2026, 11, 2, 3, tzinfo=UTC), "r1")
-    out = " ".join(kedro(project, "schedule", "list").stdout.split())
-    assert "failed" in out and "loss is [NaN]" in out and tick.key[:20] in out
+    out = " ".join(kedro(project, "schedule", "list", TZ="UTC").stdout.split())
+    assert "nothing begins by itself until `kedro schedule start`" in out and "Mon 20" in out
+    assert "mnist 2026-11-02 02:00 failed in 59 min 50 s train vae: exit code 1: loss is [NaN] by hand" in out
+    assert f"printed: {project}/data/.simulacra/schedule/logs/mnist_2026-11-02" in out
     (only,) = json.loads(kedro(project, "schedule", "list", "--json").stdout)["ticks"]
     assert (only["status"], only["parent_run"], only["attempts"], only["dataset"]) == ("failed", "r1", 1, "mnist")

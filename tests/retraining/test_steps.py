@@ -9,7 +9,9 @@ from simulacra.retraining.steps import Decision, decision_place, read_decision, 
 
 def test_a_tick_s_commands_are_those_of_kedro() -> None:
     found = steps("mnist", ["gmm", "vae"], ["python", "-m", "kedro"], ["--env", "gpu"])
-    lines = [" ".join(step.command) for step in (found.watch, found.prepare, *found.families, found.retrain)]
+    lines = [
+        " ".join(step.command) for step in (found.watch, found.prepare, *found.families, found.retrain, found.page)
+    ]
     run = "python -m kedro run --pipelines"
     assert lines == [
         f"{run} ingest,preprocess,watch --namespaces mnist --env gpu",
@@ -17,6 +19,7 @@ def test_a_tick_s_commands_are_those_of_kedro() -> None:
         f"{run} train,generate,evaluate,augment --namespaces mnist.gmm --env gpu --params training.resume=if_same",
         f"{run} train,generate,evaluate,augment --namespaces mnist.vae --env gpu --params training.resume=if_same",
         f"{run} retrain --namespaces mnist --env gpu",
+        "python -m kedro schedule page mnist --env gpu",
     ]
     assert len({step.name for step in (found.watch, found.prepare, *found.families, found.retrain)}) == 5
 

@@ -71,6 +71,18 @@ def test_a_family_that_fails_stops_no_other_and_is_told(workshop: Callable, tmp_
     assert trace(tmp_path) == ["watch", "prepare", "vae", "vae", "gmm", "retrain"]
 
 
+@pytest.mark.parametrize(("also", "ended"), [("", ["watch", "page"]), ("sys.exit(1)", ["watch"])])
+def test_a_page_is_written_when_all_is_over_and_may_fail(
+    also: str, ended: list[str], workshop: Callable, tmp_path: Path
+) -> None:
+    ledger = "sqlite3.connect(f'{folder}/data/.simulacra/schedule/ledger.db')"
+    look = f"open(f'{{folder}}/seen', 'w').write({ledger}.execute('SELECT status FROM ticks').fetchone()[0])"
+    decide(tmp_path, retrain=False)
+    shop = workshop({"page": f"import sqlite3; {look}; {also}"})
+    assert shop.work_off(begin(shop)) == Ending("done", "no need: new data")
+    assert trace(tmp_path, "ended") == ended and (tmp_path / "seen").read_text() == "done"
+
+
 def test_where_every_family_fails_there_is_nothing_to_judge(workshop: Callable, tmp_path: Path) -> None:
     shop = workshop({"vae": "sys.exit(1)"}, retries=0)
     decide(tmp_path, "vae")

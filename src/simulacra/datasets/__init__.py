@@ -7,6 +7,7 @@ from simulacra.datasets.history import HistoryDataset
 from simulacra.datasets.image_sets import ImageSetDataset
 from simulacra.datasets.pictures import AnimationDataset, PictureFolder
 from simulacra.datasets.registry import RegistryDataset
+from simulacra.datasets.schedule import ScheduleDataset
 from simulacra.datasets.texts import TextSetDataset
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "OptionalDataset",
     "PictureFolder",
     "RegistryDataset",
+    "ScheduleDataset",
     "SealedDataset",
     "TextSetDataset",
 ]

@@ -15,13 +15,19 @@ SHOWN = 50
 """Rows of a table at most; older ones are in MLflow."""
 
 VERSION_TITLES = ("Version", "Alias", "Family", "Registered", "Metric", "Model")
-DECISION_TITLES = ("When", "Champion then", "Challengers", "Takes over", "Why")
-LOOK_TITLES = ("When", "Train anew?", "New data", "p of drift", "Why")
+DECISION_TITLES = ("When (UTC)", "Champion then", "Challengers", "Takes over", "Why")
+LOOK_TITLES = ("When (UTC)", "Train anew?", "New data", "p of drift", "Why")
+TICK_TITLES = ("Due (UTC)", "By", "Status", "Outcome")
 CHECK_TITLES = ("Challenger", "Check", "Passed", "In words")
 
 
 def render_operations(
-    dataset: str, versions: Sequence[Record], looks: Sequence[Record], decisions: Sequence[Record]
+    dataset: str,
+    versions: Sequence[Record],
+    looks: Sequence[Record],
+    decisions: Sequence[Record],
+    schedule: Sequence[str] = (),
+    ticks: Rows | None = None,
 ) -> str:
     """Return the page as one HTML file without external parts.
 
@@ -31,6 +37,8 @@ def render_operations(
         looks: oldest first, what `watch` noted each time: `at`, `retrain`, `new_share`, `p`, `sentence`.
         decisions: oldest first, what the gate noted each time: its record, `decided_at`, and `rows` (ranking metric of
             each candidate).
+        schedule: what is due, in sentences; none where nothing is.
+        ticks: newest first, when each was due, and by whom it was asked for, what became of it, and its outcome.
     """
     told = [_decision(each) for each in reversed(decisions[-SHOWN:])]
     return fill_template(
@@ -43,6 +51,9 @@ def render_operations(
             "versions": [_version(each) for each in versions[:SHOWN]],
             "decision_titles": DECISION_TITLES,
             "decisions": told,
+            "schedule": schedule,
+            "tick_titles": TICK_TITLES,
+            "ticks": ticks,
             "look_titles": LOOK_TITLES,
             "looks": [_look(each) for each in reversed(looks[-SHOWN:])],
             "check_titles": CHECK_TITLES,
@@ -114,7 +125,8 @@ def _metric_trend(decisions: Sequence[Record]) -> list[Picture]:
     if max(map(len, points.values())) < 2:
         return []
     caption = (
-        "Bars are one standard deviation over sample seeds. Each decision has test data of its own, and an extractor "
+        "Bars are ± one standard deviation over sample seeds of one training: no confidence interval, and what another "
+        "training would give is not in them. Each decision has test data of its own, and an extractor "
         "where there is one, so that champion and challenger compare at one time, and times only roughly."
     )
     title = f"{METRICS[by].title} by decision"

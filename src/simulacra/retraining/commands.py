@@ -1,6 +1,7 @@
 """`kedro champion`: see, choose and take back the model of a dataset that is served."""
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ def show(chosen: tuple[str | None, str | None]) -> None:
     registry = open_registry(*chosen)
     found = registry.history()
     if found:
-        Console().print(table(registry.name, found))
+        Console(width=None if sys.stdout.isatty() else 160).print(table(registry.name, found))
     served = registry.need_champion()
     click.echo(f"champion: version {served.number}, {served.family}, registered {served.created} UTC")
 
@@ -115,6 +116,8 @@ def table(name: str, versions: "list[Version]") -> "Table":
     measured = [key for key in METRICS if any(key in version.metrics for version in versions)][:SHOWN]
     titles = [METRICS[key].title for key in measured]
     listed = Table("Version", "Alias", "Family", "Registered", "Passport", *titles, title=name, box=box.SIMPLE_HEAD)
+    for column in listed.columns:
+        column.overflow = "fold"
     for version in versions:
         values = [
             format_value(key, version.metrics[key]["value"], version.metrics[key]["std"])

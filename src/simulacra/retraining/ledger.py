@@ -4,6 +4,7 @@ A tick is one due time of one dataset. Whoever works on it has claimed it in one
 one whose process was killed is found by that process's being gone, and taken up by one other.
 """
 
+import re
 import secrets
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,6 +55,16 @@ CREATE TABLE IF NOT EXISTS scheduler (
     host TEXT NOT NULL, pid INTEGER NOT NULL, started REAL NOT NULL, since TEXT NOT NULL
 );
 """
+
+
+def ledger_place(state: Path) -> Path:
+    """Return where the ledger lies among what a project knows of its runs."""
+    return state / "schedule" / "ledger.db"
+
+
+def log_folder(state: Path, key: str) -> Path:
+    """Return the folder of what a tick's processes print."""
+    return state / "schedule" / "logs" / re.sub(r"[^\w-]+", "_", key)
 
 
 class Tick(NamedTuple):
@@ -141,6 +152,12 @@ class Ledger:
         with self._transaction() as database:
             row = database.execute("SELECT since FROM schedules WHERE dataset = ?", (dataset,)).fetchone()
         return datetime.fromisoformat(row["since"])
+
+    def rules(self) -> dict[str, tuple[str, datetime]]:
+        """Return of each scheduled dataset what its times hang on, and `since`."""
+        with self._transaction() as database:
+            rows = database.execute("SELECT * FROM schedules").fetchall()
+        return {row["dataset"]: (row["rule"], datetime.fromisoformat(row["since"])) for row in rows}
 
     def waiting(self, dataset: str) -> list[datetime]:
         """Return the due times that nobody has begun with, or that were put back."""

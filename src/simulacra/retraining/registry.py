@@ -20,7 +20,7 @@ from simulacra import files
 from simulacra.errors import SimulacraError
 from simulacra.models import FAMILIES, load_model
 from simulacra.tracking.config import TrackingConfig
-from simulacra.tracking.store import LONGEST_TAG, Store, brief, import_mlflow
+from simulacra.tracking.store import LONGEST_TAG, Store, brief, import_mlflow, is_refusal
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -500,8 +500,18 @@ class Registry:
             told = _unwritable(error)
             if not told and not _foreign(error):
                 raise
-            told = told or f"the model registry at {self._settings.public_uri} {what}: {brief(error)}"
+            told = (
+                told or f"the model registry at {self._settings.public_uri} {what}{self._remedy(error)}: {brief(error)}"
+            )
             raise SimulacraError("; ".join(filter(None, [told, state]))) from error
+
+    def _remedy(self, error: Exception) -> str:
+        """Return what may be done where the store itself is at fault, and not what it was asked."""
+        if is_refusal(error):
+            return ""
+        if self._database is None:
+            return "; see that it runs and can be reached, or name another by MLFLOW_TRACKING_URI or in mlflow.yml"
+        return "; see that the file is whole and no other program holds it, or name another store in mlflow.yml"
 
     def _no_champion(self) -> str:
         return f"{self.name} has no champion yet; `kedro champion show` lists its versions, and `promote` takes one"

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from simulacra.errors import SimulacraError
+from simulacra.retraining import overview
 
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from simulacra.retraining.ledger import Tick
     from simulacra.retraining.tick import Workshop
 
-SHOWN = 10
-"""Ticks that `list` shows."""
+BAD = ("failed", "timed out", "killed")
+"""Ends of ticks that want to be looked into."""
 
 STOP_WAIT = 30.0
 """Seconds beyond its processes' patience that a scheduler is waited for."""
@@ -49,12 +49,10 @@ def start(env: str | None) -> None:
 @environment
 def run_now(dataset: str, env: str | None) -> None:
     """Do one tick of a dataset at once; the exit code is 0 where all of it went well."""
-    from simulacra.experiments import load_experiments, unknown
     from simulacra.retraining.schedule import Scheduler
 
     shop = _workshop(env)
-    if dataset not in (known := load_experiments()):
-        raise SimulacraError(unknown("dataset", dataset, known))
+    _known(dataset)
     tick, ending = Scheduler(shop).run_now(dataset)
     click.echo(f"{tick.key}: {ending.status}: {ending.outcome}")
     if ending.status != "done":
@@ -67,13 +65,33 @@ def run_now(dataset: str, env: str | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print it for programs.")
 def list_(env: str | None, as_json: bool) -> None:
     """Show what is due when, and what became of the last ticks."""
-    state = overview(_workshop(env), datetime.now(UTC))
+    shop, now = _workshop(env), datetime.now(UTC)
+    state = overview.overview(shop.config, shop.state, now)
     if as_json:
         click.echo(json.dumps(state, indent=2, default=str))
         return
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else 160).print(tables(state))
+    Console(width=None if sys.stdout.isatty() else 160).print(tables(state, now))
+    if bad := next((tick for tick in state["ticks"] if tick["status"] in BAD), None):
+        click.echo(f"What the last one that did not end well printed: {bad['logs']}")  # in one line, to be copied
+
+
+@schedule.command()
+@click.argument("dataset")
+@environment
+def page(dataset: str, env: str | None) -> None:
+    """Write the page of operations of a dataset, as all is by now; every tick does so when it is over."""
+    from kedro.framework.project import pipelines
+    from kedro.framework.session import KedroSession
+
+    _workshop(env)
+    _known(dataset)
+    catalog = KedroSession.create(save_on_close=False, env=env).load_context().catalog
+    (node,) = pipelines["watch"].filter(tags=["operations"], node_namespaces=[dataset]).nodes
+    for name, made in node.run({name: catalog.load(name) for name in node.inputs}).items():
+        catalog.save(name, made)
+        click.echo(getattr(catalog.get(name), "_filepath", name))
 
 
 @schedule.command()
@@ -122,68 +140,64 @@ def dag(context: click.Context, dataset: str, env: str | None, target_dir: str, 
     context.invoke(create, **about, jinja_file=TEMPLATE, params=facts)
 
 
-def overview(shop: "Workshop", now: datetime) -> dict[str, Any]:
-    """Return what `list` shows: the scheduler, every scheduled dataset, and the last ticks, the latest first."""
-    found = shop.ledger.scheduler()
-    scheduler = None
-    if found is not None and (found[0].process() is not None or not found[0].here):
-        scheduler = {"pid": found[0].pid, "host": found[0].host, "since": _local(found[1])}
-    datasets = {}
-    for name, entry in shop.config.datasets.items():
-        trigger = entry.trigger()
-        due = trigger.after(now) if trigger else None
-        last = shop.ledger.ticks(1, name)
-        datasets[name] = {
-            "cron": entry.cron,
-            "timezone": str(entry.zone),
-            "next_due": due and due.astimezone(entry.zone).isoformat(timespec="minutes"),
-            "last": _plain(shop, last[0]) if last else None,
-        }
-    return {
-        "scheduler": scheduler,
-        "datasets": datasets,
-        "ticks": [_plain(shop, tick) for tick in shop.ledger.ticks(SHOWN)],
-    }
+def tables(state: Mapping[str, Any], now: datetime) -> "Group":
+    """Return an overview for a console, however narrow it is.
 
-
-def tables(state: Mapping[str, Any]) -> "Group":
-    """Return an overview for the console."""
+    Args:
+        state: the overview.
+        now: the time.
+    """
     from rich import box
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    scheduler = state["scheduler"]
-    said = "No scheduler is running; `kedro schedule start` starts one."
-    if scheduler:
-        said = f"The scheduler is process {scheduler['pid']} on {scheduler['host']}, since {scheduler['since']}."
-    plan = Table("Dataset", "Cron", "Time zone", "Next due", "Last tick", "Status", "Outcome", box=box.SIMPLE_HEAD)
+    plan = Table("Dataset", "Cron", "Next due", "Last tick", box=box.SIMPLE_HEAD)
     for name, entry in state["datasets"].items():
-        last = entry["last"] or {}
-        row = (name, entry["cron"] or "by hand", entry["timezone"], entry["next_due"] or "–")
-        plan.add_row(*map(Text, (*row, *(str(last.get(key, "–")) for key in ("due_at", "status", "outcome")))))
-    ticks = Table("Tick", "Began", "Ended", "Status", "Attempts", "Outcome", box=box.SIMPLE_HEAD)
+        plan.add_row(*map(Text, (name, entry["cron"] or "–", _next(entry, now), _last(entry["last"], now))))
+    ticks = Table("Dataset", f"Due ({now.astimezone():%Z})", "Status", "Outcome", box=box.SIMPLE_HEAD)
     for tick in state["ticks"]:
-        keys = ("key", "began_at", "ended_at", "status", "attempts", "outcome")
-        ticks.add_row(*(Text("–" if tick[key] is None else str(tick[key])) for key in keys))
+        by_hand = "\nby hand" if tick["by_hand"] else ""
+        row = (tick["dataset"], f"{tick['due_at'][:16]}{by_hand}", overview.became(tick), overview.outcome(tick))
+        ticks.add_row(*map(Text, row))
     parts = [plan if state["datasets"] else Text("No dataset is scheduled; conf/README.md has an example.")]
-    return Group(Text(said), *parts, *([ticks] if state["ticks"] else []))
+    said = Text(overview.about_scheduler(state["scheduler"]))
+    return Group(said, *parts, *([ticks] if state["ticks"] else []))
 
 
-def _plain(shop: "Workshop", tick: "Tick") -> dict[str, Any]:
-    """Return a tick as JSON, times in this machine's zone."""
-    times = {key: _local(getattr(tick, key)) for key in ("due_at", "began_at", "ended_at")}
-    plain = ("dataset", "key", "by_hand", "status", "outcome", "attempts", "parent_run")
-    facts = {key: getattr(tick, key) for key in plain}
-    owner = tick.owner
-    if tick.status == "running" and owner and owner.here and owner.process() is None:
-        facts["outcome"] = "its process is gone; the next start of the scheduler takes it up"
-    process = {"pid": owner and owner.pid, "host": owner and owner.host}
-    return facts | times | process | {"steps": shop.ledger.steps(tick), "logs": str(shop.logs(tick.key))}
+def _next(entry: Mapping[str, Any], now: datetime) -> str:
+    """Return when a dataset is due, and in how long."""
+    if entry["next_due"] is None:
+        return "by hand only"
+    due = datetime.fromisoformat(entry["next_due"])
+    told = f"{due:%a %Y-%m-%d %H:%M} {entry['timezone']}, in {overview.span((due - now).total_seconds())}"
+    if entry["overdue"] is None:
+        return told
+    return f"{told}; overdue since {datetime.fromisoformat(entry['overdue']):%a %Y-%m-%d %H:%M}"
 
 
-def _local(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.astimezone().isoformat(sep=" ", timespec="seconds")
+def _last(tick: Mapping[str, Any] | None, now: datetime) -> str:
+    """Return what became of a dataset's last tick, and how long ago."""
+    if tick is None:
+        return "–"
+    if tick["ended_at"] is None:
+        return str(tick["status"])
+    ago = (now - datetime.fromisoformat(tick["ended_at"])).total_seconds()
+    return f"{tick['status']}, {overview.span(ago)} ago"
+
+
+def _known(dataset: str) -> None:
+    """Refuse a dataset that there is not, or that cannot be retrained.
+
+    Raises:
+        SimulacraError: for such a one.
+    """
+    from simulacra.experiments import load_experiments, unknown
+
+    if dataset not in (known := load_experiments()):
+        raise SimulacraError(unknown("dataset", dataset, known))
+    if known[dataset].kind != "image":
+        raise SimulacraError(f"only images are retrained so far, and {dataset} holds {known[dataset].kind}s")
 
 
 def _workshop(env: str | None) -> "Workshop":
@@ -194,15 +208,16 @@ def _workshop(env: str | None) -> "Workshop":
     """
     from kedro.framework.session import KedroSession
 
-    from simulacra.experiments import data_root, parse_experiments
-    from simulacra.retraining.schedule_config import ScheduleConfig
+    from simulacra.experiments import data_root
+    from simulacra.retraining.schedule_config import load_schedule
     from simulacra.retraining.steps import steps
     from simulacra.retraining.tick import Workshop
 
+    if env:
+        os.environ["KEDRO_ENV"] = env
     context = KedroSession.create(save_on_close=False, env=env).load_context()
     loader = context.config_loader
-    config = ScheduleConfig.parse(loader["schedule"], parse_experiments(loader["experiments"]))
-    project = Path(context.project_path)
+    config, project = load_schedule(), Path(context.project_path)
     kedro = (sys.executable, "-m", "kedro")
     options = ("--env", env) if env else ()
     return Workshop(project, data_root(loader, project), config, partial(steps, kedro=kedro, options=options))

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from simulacra.errors import SimulacraError
-from simulacra.experiments import unknown
+from simulacra.experiments import load_experiments, read_config, unknown
 
 if TYPE_CHECKING:
     from simulacra.retraining.cron import Crontab
@@ -110,6 +110,23 @@ class ScheduleConfig(BaseModel):
     def scheduled(self) -> dict[str, DatasetSchedule]:
         """The datasets that are due at times, and not only by hand."""
         return {name: entry for name, entry in self.datasets.items() if entry.cron is not None}
+
+
+def load_schedule() -> ScheduleConfig:
+    """Read schedule.yml of conf/base and of the environment in use (KEDRO_ENV, else conf/local).
+
+    Raises:
+        SimulacraError: as `ScheduleConfig.parse` does, and for a dataset whose kind cannot be retrained.
+    """
+    experiments = load_experiments()
+    config = ScheduleConfig.parse(read_config("schedule"), experiments)
+    for name in config.datasets:
+        if experiments[name].kind != "image":
+            raise SimulacraError(
+                f"schedule.yml: datasets.{name}: it holds {experiments[name].kind}s, and only images are retrained; "
+                "take it out"
+            )
+    return config
 
 
 def _told(error: Mapping[str, Any]) -> str:

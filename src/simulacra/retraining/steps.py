@@ -29,12 +29,14 @@ class Steps(NamedTuple):
     """A tick's steps: the first decides whether there are others, and the families' may run side by side.
 
     What families share is made before them: each would else make what it lacks, and lock the others out meanwhile.
+    What tells of the tick runs when it is over, however it ended.
     """
 
     watch: Step
     prepare: Step
     families: tuple[Step, ...]
     retrain: Step
+    page: Step | None = None
 
 
 Commands = Callable[[str, Sequence[str]], Steps]
@@ -72,6 +74,7 @@ def steps(dataset: str, families: Sequence[str], kedro: Sequence[str], options: 
         Step("prepare", (*run(SHARED, dataset), "--tags", "shared")),
         tuple(Step(f"train {family}", run(TRAINING, f"{dataset}.{family}", *UNATTENDED)) for family in families),
         Step("retrain", run(("retrain",), dataset)),
+        Step("page", (*kedro, "schedule", "page", dataset, *options)),
     )
 
 

@@ -3,7 +3,6 @@
 import logging
 import os
 import random
-import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from simulacra.errors import SimulacraError
 from simulacra.retraining import processes
-from simulacra.retraining.ledger import Ledger, Tick
+from simulacra.retraining.ledger import Ledger, Tick, ledger_place, log_folder
 from simulacra.retraining.schedule_config import DatasetSchedule, ScheduleConfig
 from simulacra.retraining.steps import Commands, Decision, Step, decision_place, read_decision
 from simulacra.tracking.joining import PARENT_RUN, joined_run
@@ -60,7 +59,7 @@ class Workshop:
     def __init__(self, project: Path, data_root: Path, config: ScheduleConfig, commands: Commands) -> None:
         self.project, self.data_root, self.config, self.commands = project, data_root, config, commands
         self.state = data_root / ".simulacra"
-        self.ledger = Ledger(self.state / "schedule" / "ledger.db")
+        self.ledger = Ledger(ledger_place(self.state))
         self.stop = threading.Event()
         self.hurry = threading.Event()
         self._slots = threading.BoundedSemaphore(config.concurrency)
@@ -85,11 +84,25 @@ class Workshop:
         parent = joined_run(self.state / "tracking", tick.key)
         self.ledger.finish(tick, *ending, _now(), parent)
         logger.log(logging.INFO if ending.status == "done" else logging.ERROR, "%s: %s: %s", tick.key, *ending)
+        self._tell(tick)
         return ending
 
     def logs(self, key: str) -> Path:
         """Return the folder of what a tick's processes print."""
-        return self.state / "schedule" / "logs" / re.sub(r"[^\w-]+", "_", key)
+        return log_folder(self.state, key)
+
+    def _tell(self, tick: Tick) -> None:
+        """Have the page written that says how the tick ended; it ended so, whatever becomes of the page."""
+        page = self.commands(tick.dataset, ()).page
+        if page is None:
+            return
+        try:
+            with self._slot():
+                ending = self._once(tick, page, self.config.of(tick.dataset))
+        except Stopped:
+            return
+        if ending.status != "done":
+            logger.warning("%s: the page of operations does not tell of it: %s", tick.key, ending.outcome)
 
     def _steps(self, tick: Tick) -> Ending:
         first = self.commands(tick.dataset, ()).watch
@@ -98,7 +111,7 @@ class Workshop:
         decision = read_decision(decision_place(self.data_root, tick.dataset))
         if not decision.retrain:
             return Ending("done", f"no need: {'; '.join(decision.reasons) or 'no reason is given'}")
-        _, shared, families, last = self.commands(tick.dataset, decision.families)
+        _, shared, families, last, _ = self.commands(tick.dataset, decision.families)
         if (ending := self._step(tick, shared)).status != "done":
             return _of_one(shared, ending)
         with ThreadPoolExecutor(self.config.concurrency) as pool:

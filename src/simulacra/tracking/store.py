@@ -214,7 +214,7 @@ class Store:
         try:
             self._persist(lambda _: self._make(call, run, folder))
         except Exception as error:
-            if not _is_refusal(error):
+            if not is_refusal(error):
                 raise
             if halves := _halves(call):
                 for half in halves:
@@ -292,7 +292,7 @@ class Store:
                 with BUSY, self._turn:
                     return action(number > 0)
             except Exception as error:
-                if isinstance(error, SimulacraError) or _is_refusal(error):
+                if isinstance(error, SimulacraError) or is_refusal(error):
                     raise
             time.sleep(pause)
         with BUSY, self._turn:
@@ -314,7 +314,7 @@ def brief(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[:300]}{'…' if len(text) > 300 else ''}"
 
 
-def _is_refusal(error: Exception) -> bool:
+def is_refusal(error: Exception) -> bool:
     """Tell whether an error is about this one call, and not about the server or the way there.
 
     A proxy may answer 400 to everything, so MLflow's own word is asked for.

@@ -21,6 +21,7 @@ from simulacra.pipelines.evaluate.nodes import make_judge
 from simulacra.pipelines.generate.nodes import condition_of, drawing_record, sample_seeds
 from simulacra.pipelines.report.shared import with_costs
 from simulacra.retraining.config import RetrainingConfig
+from simulacra.tracking.joining import parent_key
 
 if TYPE_CHECKING:
     from simulacra.retraining.gate import Candidate
@@ -44,6 +45,8 @@ def watch(
     seed: int,
 ) -> tuple[Record, Record]:
     """Return whether it is time to train anew, which families, and every reason that was looked at; and in short.
+
+    Both name the retraining that they belong to by the key that its runs share; null where this run has no others.
 
     Raises:
         SimulacraError: where a family is to be trained that the dataset does not have.
@@ -91,9 +94,10 @@ def look(
         "looked_at": told["reasons"],
         "drift": found,
         "champion": champion and champion.number,
+        "key": parent_key(),
     }
     short = {"at": _now(), "new_share": facts.new_share, "p": found.get("p")}
-    return whole, short | {key: whole[key] for key in ("retrain", "families", "sentence", "champion")}
+    return whole, short | {key: whole[key] for key in ("retrain", "families", "sentence", "champion", "key")}
 
 
 def find_former(registry: Registry, split_record: Record, retraining: RetrainingConfig) -> Former:
@@ -203,7 +207,7 @@ def decide_at_gate(
         floor, noise = (next(each for each in baselines if each["role"] == role) for role in ("floor", "noise"))
         decision = judge(champion, candidates, retraining.gate, floor=floor, noise=noise, dry_run=retraining.dry_run)
     about = {"sentence": " ".join([decision.sentence, *notes]), "reasons": retrain_decision["sentence"]}
-    record = decision.record() | about | {"decided_at": _now()}
+    record = decision.record() | about | {"decided_at": _now(), "key": retrain_decision["key"]}
     best = min(candidates, key=lambda each: _rank(each, decision.by), default=None)
     stood = {"champion": champion, "best challenger": best}
     rows = {name: each.record["metrics"][decision.by] for name, each in stood.items() if each}
@@ -264,13 +268,20 @@ def _settings(parameters: Record, dataset: str, family: str) -> str:
 
 
 def report_operations(
-    registry: Registry, experiment: Record, watch_log: list[Record], gate_log: list[Record], *_: Record | None
+    registry: Registry,
+    schedule: Record,
+    experiment: Record,
+    watch_log: list[Record],
+    gate_log: list[Record],
+    *_: Record | None,
 ) -> str:
     """Return the page of operations; it waits for all promotions, and reads from the registry what came of them."""
     from simulacra.report.operations import render_operations
+    from simulacra.retraining.overview import rows, sentences
 
     versions = [version._asdict() | {"metrics": version.metrics} for version in registry.history()]
-    return render_operations(experiment["dataset"], versions, watch_log, gate_log)
+    ticks = rows(schedule)
+    return render_operations(experiment["dataset"], versions, watch_log, gate_log, sentences(schedule), ticks)
 
 
 def draw_champion(registry: Registry, experiment: Record, parameters: Record) -> tuple[ImageSet, Record]:

@@ -42,9 +42,9 @@ def create_text_watch_pipeline() -> Pipeline:
 
 
 def create_operations_pipeline(families: Sequence[str]) -> Pipeline:
-    """Return registry, what was noted → the page of operations."""
+    """Return registry, schedule, what was noted → the page of operations."""
     promoted = [f"{family}.promotion" for family in families]
-    inputs = ["registry", "params:experiment", "watch_log", "gate_log", *promoted]
+    inputs = ["registry", "schedule", "params:experiment", "watch_log", "gate_log", *promoted]
     return Pipeline([Node(report_operations, inputs, "operations", name="report_operations", tags="operations")])
 
 
@@ -100,4 +100,6 @@ def _take_over(family: str, splits: Sequence[str]) -> Node:
     """Return gate_record, model → version; not in the family's namespace, on whose results the gate hangs."""
     own = [f"{family}.{name}" for name in ("model", "metrics", "training_record")]
     inputs = [*own, "gate_record", "registry", *splits, "split_record", *ABOUT]
-    return Node(take_over, inputs, f"{family}.promotion", name=f"take_over_{family}", tags=["retrain", family])
+    return Node(
+        take_over, inputs, f"{family}.promotion", name=f"take_over_{family}", tags=["retrain", "promotion", family]
+    )
