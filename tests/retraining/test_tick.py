@@ -64,10 +64,10 @@ def test_no_more_processes_work_at_once_than_are_allowed(concurrency: int, works
 
 
 def test_a_family_that_fails_stops_no_other_and_is_told(workshop: Callable, tmp_path: Path) -> None:
-    shop = workshop({"vae": "print('Error: loss is NaN'); sys.exit(3)"}, retries=1)
+    shop = workshop({"vae": "print('Error: loss is NaN'); print('Train it slower.'); sys.exit(3)"}, retries=1)
     decide(tmp_path, "vae", "gmm")
     ending = shop.work_off(begin(shop))
-    assert ending == Ending("failed", "vae: exit code 3: Error: loss is NaN; done: gmm, retrain")
+    assert ending == Ending("failed", "vae: exit code 3: Error: loss is NaN Train it slower.; done: gmm, retrain")
     assert trace(tmp_path) == ["watch", "prepare", "vae", "vae", "gmm", "retrain"]
 
 

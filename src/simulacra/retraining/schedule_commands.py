@@ -187,7 +187,7 @@ def _last(tick: Mapping[str, Any] | None, now: datetime) -> str:
 
 
 def _known(dataset: str) -> None:
-    """Refuse a dataset that there is not, or that cannot be retrained.
+    """Refuse a dataset that there is not.
 
     Raises:
         SimulacraError: for such a one.
@@ -196,8 +196,6 @@ def _known(dataset: str) -> None:
 
     if dataset not in (known := load_experiments()):
         raise SimulacraError(unknown("dataset", dataset, known))
-    if known[dataset].kind != "image":
-        raise SimulacraError(f"only images are retrained so far, and {dataset} holds {known[dataset].kind}s")
 
 
 def _workshop(env: str | None) -> "Workshop":

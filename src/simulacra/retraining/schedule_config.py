@@ -116,17 +116,9 @@ def load_schedule() -> ScheduleConfig:
     """Read schedule.yml of conf/base and of the environment in use (KEDRO_ENV, else conf/local).
 
     Raises:
-        SimulacraError: as `ScheduleConfig.parse` does, and for a dataset whose kind cannot be retrained.
+        SimulacraError: as `ScheduleConfig.parse` does.
     """
-    experiments = load_experiments()
-    config = ScheduleConfig.parse(read_config("schedule"), experiments)
-    for name in config.datasets:
-        if experiments[name].kind != "image":
-            raise SimulacraError(
-                f"schedule.yml: datasets.{name}: it holds {experiments[name].kind}s, and only images are retrained; "
-                "take it out"
-            )
-    return config
+    return ScheduleConfig.parse(read_config("schedule"), load_experiments())
 
 
 def _told(error: Mapping[str, Any]) -> str:

@@ -208,12 +208,14 @@ def pause(attempt: int, back_off: float, chance: float) -> float:
 
 
 def last_line(log: Path, most: int = 4096) -> str:
-    """Return the beginning of the last line that is not blank, among a file's last bytes."""
+    """Return the beginning of the last error told, or of the last line that is not blank, among a file's last bytes."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - most))
         lines = file.read().decode(errors="replace").split("\n")
     said = [line.strip() for line in lines if line.strip()]
-    return said[-1][:300] if said else "it printed nothing"
+    # What an error asks for stands in a line after it, and says little alone.
+    told = max((number for number, line in enumerate(said) if line.startswith("Error: ")), default=-1)
+    return " ".join(said[told:])[:300] if said else "it printed nothing"
 
 
 def _code(code: int) -> str:
