@@ -133,8 +133,8 @@ def test_free_inputs_of_the_stages_that_retrain_are_the_expected_ones(registered
     splits = {"image": {"train_set", "validation_set", "test_set"}, "text": SHARED_BY_FAMILIES["text"]}[kind]
     noted = {"gate_log", *(f"{family}.promotion" for family in families)}
     expected = {
-        "watch": {"registry", "schedule", "split_record", *splits, *noted},
-        "retrain": {"registry", "schedule", *(f"{family}.checkpoints" for family in families)},
+        "watch": {"registry", "schedule", "decided", "split_record", *splits, *noted},
+        "retrain": {"registry", "schedule", "decided", *(f"{family}.checkpoints" for family in families)},
         "draw_champion": {"registry"},
     }
     for stage, names in expected.items():
@@ -165,8 +165,8 @@ def test_every_dataset_is_kept_on_disk(registered: dict, loader: ExperimentConfi
     places: dict[str, str] = {}
     stages = ("mnist", "pydoc", "human_study", "human_results", "watch", "retrain", "draw_champion")
     for name in {name for stage in stages for name in registered[stage].datasets()}:
-        # The registry lies in MLflow's store, the schedule with the scheduler.
-        if not name.startswith(("mnist.", "pydoc.")) or name.endswith((".registry", ".schedule")):
+        # The registry lies in MLflow's store, the schedule with the scheduler; what was decided is read a second time.
+        if not name.startswith(("mnist.", "pydoc.")) or name.endswith((".registry", ".schedule", ".decided")):
             continue
         pattern = resolver.match_dataset_pattern(name)
         assert pattern, f"{name} is not in the catalog"

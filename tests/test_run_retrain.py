@@ -86,6 +86,8 @@ def test_a_collapsed_challenger_is_refused(fresh_project: Path, kedro: Run) -> N
     done = kedro(fresh_project, *RETRAIN, f"{WHAT},retraining.families=vae")
     assert "No model becomes champion. vae:" in done.stdout and "samples keep to a few" in done.stdout
     assert record(fresh_project, "gate.json")["winner"] is None
+    done = kedro(fresh_project, *RETRAIN, f"{WHAT},retraining.families=vae")
+    assert "Nothing to train on mnist: the same was tried on 20" in done.stdout and "no model took over" in done.stdout
     done = kedro(fresh_project, "champion", "--env", "test", "show", code=1)
     assert "has no champion yet" in done.stderr
 

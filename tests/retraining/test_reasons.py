@@ -1,5 +1,6 @@
 """Tests of the reasons: each alone at both sides of its limit, and which of them outweigh which."""
 
+import dataclasses
 import json
 import math
 
@@ -125,3 +126,15 @@ def test_a_decay_that_is_no_number_is_not_known():
     decision = decide(facts(decay=decay(5.0, math.nan)), config())
     assert not decision.retrain
     json.dumps(decision.record(), allow_nan=False)
+
+
+@pytest.mark.parametrize("champion", ["vae", None])
+def test_what_was_tried_is_not_tried_again_unless_it_is_forced(champion: str | None) -> None:
+    facts = Facts("mnist", ("gmm", "vae"), champion, new_share=0.5, tried="2026-11-22T15:00:00+00:00")
+    found = decide(facts, RetrainingConfig())
+    assert not found.retrain and found.families == ()
+    assert found.sentence == (
+        "Nothing to train on mnist: the same was tried on 2026-11-22 15:00 UTC, and no model took over."
+    )
+    assert decide(facts, RetrainingConfig(when={"force": True})).retrain
+    assert decide(dataclasses.replace(facts, tried=None), RetrainingConfig()).retrain

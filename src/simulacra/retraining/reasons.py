@@ -64,6 +64,8 @@ class Facts:
         families: all of the dataset's.
         champion: family of the present champion; None where there is none.
         unchanged: whether data and parameters are those that the champion was made from, to the last byte.
+        tried: when the same families were trained by the same data and parameters beside the same champion, and none
+            took over.
         new_share: share of today's training data that the champion has not seen.
         drift: of inputs.
         decay: of the champion's ranking metric.
@@ -74,6 +76,7 @@ class Facts:
     families: Sequence[str]
     champion: str | None = None
     unchanged: bool | None = None
+    tried: str | None = None
     new_share: float | None = None
     drift: Drift | None = None
     decay: Decay | None = None
@@ -148,7 +151,8 @@ def decide(facts: Facts, config: RetrainingConfig) -> Decision:
     """Return whether to train anew, with every reason that was looked at.
 
     Without a champion, and where it is forced, all else is told but decides nothing. Where data and parameters are
-    those of the champion, a training would make the same model again, and no other reason counts.
+    those of the champion, or of challengers that were refused, a training would make the same models again, and no other
+    reason counts.
 
     Example:
         >>> found = decide(Facts("mnist", ("gmm", "vae"), champion="vae", new_share=0.25), RetrainingConfig())
@@ -157,9 +161,10 @@ def decide(facts: Facts, config: RetrainingConfig) -> Decision:
     """
     first = [_no_champion(facts), _forced(config), _no_need(facts)]
     others = [_new_data(facts, config), _drift(facts, config), _decay(facts, config), _age(facts, config)]
-    idle = bool(facts.unchanged) and facts.champion is not None
-    if idle:
+    if facts.tried or (facts.unchanged and facts.champion is not None):
         others = [reason._replace(retrain=False) for reason in others]
+    if facts.tried:
+        first[0] = first[0]._replace(retrain=False)
     retrain = any(reason.retrain for reason in (*first, *others))
     default = facts.families if facts.champion is None else (facts.champion,)
     families = tuple(config.families or default) if retrain else ()
@@ -178,6 +183,9 @@ def _forced(config: RetrainingConfig) -> Reason:
 
 
 def _no_need(facts: Facts) -> Reason:
+    if facts.tried:
+        words = f"the same was tried on {facts.tried[:16].replace('T', ' ')} UTC, and no model took over"
+        return Reason("no need", 1.0, None, False, words)
     if facts.unchanged is None:
         return Reason("no need", None, None, False, "whether data or parameters have changed is not known")
     if facts.unchanged:

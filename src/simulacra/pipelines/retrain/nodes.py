@@ -1,6 +1,9 @@
 """Look at today's images, judge the champion by them, and decide what becomes of its challengers."""
 
-from collections.abc import Callable, Mapping
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +42,7 @@ def watch(
     validation_set: ImageSet,
     test_set: ImageSet,
     registry: Registry,
+    decided: list[Record],
     retraining: RetrainingConfig,
     experiment: Record,
     parameters: Record,
@@ -54,13 +58,14 @@ def watch(
     from simulacra.retraining.facts import gather
 
     splits = {"train": train_set, "validation": validation_set, "test": test_set}
-    return look(gather, splits, registry, retraining, experiment, parameters, seed)
+    return look(gather, splits, registry, decided, retraining, experiment, parameters, seed)
 
 
 def look(
     gather: "Callable[..., tuple[Facts, Record]]",
     splits: Mapping[str, Any],
     registry: Registry,
+    decided: list[Record],
     retraining: RetrainingConfig,
     experiment: Record,
     parameters: Record,
@@ -85,6 +90,10 @@ def look(
         seed,
     )
     decision = decide(facts, retraining)
+    tried = _tried(decision.families, splits, champion, parameters, dataset, seed)
+    last = decided[-1] if decided else {}
+    if last.get("tried") == tried and not last["winner"] and not last["dry_run"]:
+        decision = decide(replace(facts, tried=last["decided_at"]), retraining)
     told = decision.record()
     decisive = [
         reason for reason in decision.reasons if reason.retrain == decision.retrain and reason.value is not None
@@ -94,10 +103,30 @@ def look(
         "looked_at": told["reasons"],
         "drift": found,
         "champion": champion and champion.number,
+        "tried": tried,
         "key": parent_key(),
     }
     short = {"at": _now(), "new_share": facts.new_share, "p": found.get("p")}
     return whole, short | {key: whole[key] for key in ("retrain", "families", "sentence", "champion", "key")}
+
+
+def _tried(
+    families: Sequence[str],
+    splits: Mapping[str, Any],
+    champion: "Version | None",
+    parameters: Record,
+    dataset: str,
+    seed: int,
+) -> str:
+    """Return the hash of all that a retraining's outcome hangs on."""
+    material = {
+        "families": families,
+        "data": {name: part.fingerprint() for name, part in splits.items()},
+        "champion": champion and champion.number,
+        "parameters": {key: value for key, value in parameters[dataset].items() if key != "experiment"},
+        "seed": seed,
+    }
+    return hashlib.sha256(json.dumps(material, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def find_former(registry: Registry, split_record: Record, retraining: RetrainingConfig) -> Former:
@@ -207,7 +236,9 @@ def decide_at_gate(
         floor, noise = (next(each for each in baselines if each["role"] == role) for role in ("floor", "noise"))
         decision = judge(champion, candidates, retraining.gate, floor=floor, noise=noise, dry_run=retraining.dry_run)
     about = {"sentence": " ".join([decision.sentence, *notes]), "reasons": retrain_decision["sentence"]}
-    record = decision.record() | about | {"decided_at": _now(), "key": retrain_decision["key"]}
+    record = (
+        decision.record() | about | {"decided_at": _now()} | {key: retrain_decision[key] for key in ("key", "tried")}
+    )
     best = min(candidates, key=lambda each: _rank(each, decision.by), default=None)
     stood = {"champion": champion, "best challenger": best}
     rows = {name: each.record["metrics"][decision.by] for name, each in stood.items() if each}

@@ -25,7 +25,7 @@ ABOUT = ["params:retraining", "params:experiment", "parameters"]
 
 def create_watch_pipeline() -> Pipeline:
     """Return splits, registry → whether to train anew."""
-    inputs = [*SPLITS, "registry", *ABOUT, "params:seed"]
+    inputs = [*SPLITS, "registry", "decided", *ABOUT, "params:seed"]
     return Pipeline([Node(watch, inputs, ["retrain_decision", "watch_log"], name="watch", tags="watch")])
 
 
@@ -37,7 +37,7 @@ def create_former_pipeline() -> Pipeline:
 
 def create_text_watch_pipeline() -> Pipeline:
     """Return the same of texts."""
-    inputs = [*TEXTS, "registry", *ABOUT, "params:seed"]
+    inputs = [*TEXTS, "registry", "decided", *ABOUT, "params:seed"]
     return Pipeline([Node(watch_texts, inputs, ["retrain_decision", "watch_log"], name="watch", tags="watch")])
 
 

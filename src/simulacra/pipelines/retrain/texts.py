@@ -26,6 +26,7 @@ def watch_texts(
     test_texts: TextSet,
     language: LanguageConfig,
     registry: Registry,
+    decided: list[Record],
     retraining: RetrainingConfig,
     experiment: Record,
     parameters: Record,
@@ -40,7 +41,7 @@ def watch_texts(
 
     gather = partial(gather_texts, stride=language.stride or None, limit=language.limit)
     splits = {"train": train_texts, "validation": validation_texts, "test": test_texts}
-    return look(gather, splits, registry, retraining, experiment, parameters, seed)
+    return look(gather, splits, registry, decided, retraining, experiment, parameters, seed)
 
 
 def judge_champion_of_texts(
