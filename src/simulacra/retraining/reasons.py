@@ -151,8 +151,8 @@ def decide(facts: Facts, config: RetrainingConfig) -> Decision:
     """Return whether to train anew, with every reason that was looked at.
 
     Without a champion, and where it is forced, all else is told but decides nothing. Where data and parameters are
-    those of the champion, or of challengers that were refused, a training would make the same models again, and no other
-    reason counts.
+    those of the champion, or of challengers that were refused, a training would make the same models again, and no
+    other reason counts.
 
     Example:
         >>> found = decide(Facts("mnist", ("gmm", "vae"), champion="vae", new_share=0.25), RetrainingConfig())

@@ -236,9 +236,8 @@ def decide_at_gate(
         floor, noise = (next(each for each in baselines if each["role"] == role) for role in ("floor", "noise"))
         decision = judge(champion, candidates, retraining.gate, floor=floor, noise=noise, dry_run=retraining.dry_run)
     about = {"sentence": " ".join([decision.sentence, *notes]), "reasons": retrain_decision["sentence"]}
-    record = (
-        decision.record() | about | {"decided_at": _now()} | {key: retrain_decision[key] for key in ("key", "tried")}
-    )
+    about |= {"decided_at": _now()} | {key: retrain_decision[key] for key in ("key", "tried")}
+    record = decision.record() | about
     best = min(candidates, key=lambda each: _rank(each, decision.by), default=None)
     stood = {"champion": champion, "best challenger": best}
     rows = {name: each.record["metrics"][decision.by] for name, each in stood.items() if each}
