@@ -16,6 +16,10 @@ LEVEL = 0.05
 """Chance, both signs together, that the spread of samples alone is taken for a decay."""
 
 
+OF_DATA = ("new data", "drift", "decay", "age")
+"""Reasons that data and time give."""
+
+
 class Drift(NamedTuple):
     """What tests of fresh data against those of the champion's training found, see `drift`.
 
@@ -121,14 +125,19 @@ class Decision:
         return bool(self.families)
 
     @property
+    def because(self) -> list[str]:
+        """The reasons that count, in words: those that say so, or why there is no need."""
+        if self.retrain:
+            return [reason.words for reason in self.reasons if reason.retrain]
+        unneeded = [reason.words for reason in self.reasons if reason.reason == "no need" and reason.value]
+        data = [reason.words for reason in self.reasons if reason.reason in OF_DATA and reason.value is not None]
+        return unneeded or data or ["nothing is known that asks for it"]
+
+    @property
     def sentence(self) -> str:
         """What comes of it, in words."""
-        if self.retrain:
-            because = [reason.words for reason in self.reasons if reason.retrain]
-            return f"Train {', '.join(self.families)} on {self.dataset} anew: {'; '.join(because)}."
-        unneeded = [reason.words for reason in self.reasons if reason.reason == "no need" and reason.value]
-        looked = [reason.words for reason in self.reasons if reason.value is not None]
-        return f"Nothing to train on {self.dataset}: {'; '.join(unneeded or looked)}."
+        what = f"Train {', '.join(self.families)} on {self.dataset} anew" if self.retrain else ""
+        return f"{what or f'Nothing to train on {self.dataset}'}: {'; '.join(self.because)}."
 
     def record(self) -> dict[str, Any]:
         """Return the decision, fit for JSON."""

@@ -95,11 +95,8 @@ def look(
     if last.get("tried") == tried and not last["winner"] and not last["dry_run"]:
         decision = decide(replace(facts, tried=last["decided_at"]), retraining)
     told = decision.record()
-    decisive = [
-        reason for reason in decision.reasons if reason.retrain == decision.retrain and reason.value is not None
-    ]
     whole = told | {
-        "reasons": [reason.words for reason in decisive],
+        "reasons": decision.because,
         "looked_at": told["reasons"],
         "drift": found,
         "champion": champion and champion.number,
