@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from simulacra.errors import SimulacraError
-from simulacra.retraining.steps import Decision, decision_place, read_decision, steps
+from simulacra.retraining.steps import Decision, decision_place, gate_place, read_decision, read_winner, steps
 
 
 def test_a_tick_s_commands_are_those_of_kedro() -> None:
@@ -52,3 +52,14 @@ def test_what_is_no_decision_is_refused_by_name(text: str, tmp_path: Path) -> No
 def test_a_decision_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(SimulacraError, match="does not say whether to retrain: FileNotFoundError"):
         read_decision(tmp_path / "decision.json")
+
+
+def test_who_passed_the_gate_is_told_of_this_tick_only(tmp_path: Path) -> None:
+    place = gate_place(tmp_path, "mnist")
+    assert read_winner(place, "a tick") == ""
+    place.parent.mkdir(parents=True)
+    for winner, told in (("vae", "vae passed the gate"), (None, "none passed the gate")):
+        place.write_text(json.dumps({"winner": winner, "key": "a tick"}))
+        assert read_winner(place, "a tick") == told and read_winner(place, "another") == ""
+    place.write_text("[")
+    assert read_winner(place, "a tick") == ""

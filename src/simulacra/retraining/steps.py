@@ -83,6 +83,21 @@ def decision_place(data_root: Path, dataset: str) -> Path:
     return data_root / "08_reporting" / dataset / "retrain_decision.json"
 
 
+def gate_place(data_root: Path, dataset: str) -> Path:
+    """Return where the last step leaves what the gate has decided."""
+    return data_root / "08_reporting" / dataset / "gate.json"
+
+
+def read_winner(place: Path, key: str) -> str:
+    """Return who passed the gate in the tick of a key, in words; nothing where that is not known."""
+    try:
+        record = json.loads(place.read_text())
+        ours, winner = record["key"] == key, record["winner"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return f"{winner or 'none'} passed the gate" if ours else ""
+
+
 def read_decision(place: Path) -> Decision:
     """Return what the first step has found.
 

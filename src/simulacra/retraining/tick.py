@@ -16,7 +16,7 @@ from simulacra.errors import SimulacraError
 from simulacra.retraining import processes
 from simulacra.retraining.ledger import Ledger, Tick, ledger_place, log_folder
 from simulacra.retraining.schedule_config import DatasetSchedule, ScheduleConfig
-from simulacra.retraining.steps import Commands, Decision, Step, decision_place, read_decision
+from simulacra.retraining.steps import Commands, Decision, Step, decision_place, gate_place, read_decision, read_winner
 from simulacra.tracking.joining import PARENT_RUN, joined_run
 from simulacra.tracking.journal import PLACE
 
@@ -120,7 +120,13 @@ class Workshop:
             return _together(families, endings)
         endings.append(self._step(tick, last))
         bad = _together((*families, last), endings)
-        return bad if bad.status != "done" else Ending("done", _retrained(decision))
+        return bad if bad.status != "done" else Ending("done", self._retrained(tick, decision))
+
+    def _retrained(self, tick: Tick, decision: Decision) -> str:
+        """Return what was trained, why, and who is champion now."""
+        trained = f"retrained {', '.join(decision.families)}" if decision.families else "judged anew"
+        winner = read_winner(gate_place(self.data_root, tick.dataset), tick.key)
+        return f"{trained}: {'; '.join([*decision.reasons, *([winner] if winner else [])])}"
 
     def _step(self, tick: Tick, step: Step) -> Ending:
         """Run a step, unless it was done before the tick was taken up, and again where it fails."""
@@ -232,11 +238,6 @@ def _together(steps: Sequence[Step], endings: Sequence[Ending]) -> Ending:
     well = [step.name for step, each in zip(steps, endings, strict=True) if each.status == "done"]
     worst = max((each.status for each in endings), key=SEVERITY.index, default="done")
     return Ending(worst, "; ".join(bad + ([f"done: {', '.join(well)}"] if well else [])))
-
-
-def _retrained(decision: Decision) -> str:
-    trained = f"retrained {', '.join(decision.families)}" if decision.families else "judged anew"
-    return f"{trained}: {'; '.join(decision.reasons)}"
 
 
 def _now() -> datetime:
