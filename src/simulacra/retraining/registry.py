@@ -163,7 +163,8 @@ class Registry:
             folder: the model as `ModelDataset` keeps it.
             record: the metrics record of an evaluation, with `passport`, `passport_id` and `metrics`. What else it
                 holds of `split` (fingerprint of the split), `seed` (of the training), `run_id` (MLflow run that
-                trained it), `tick` (name of the MLflow run that this one is part of) and `git_commit` is noted too.
+                trained it), `tick` (name of the MLflow run that this one is part of) and `git_commit` is noted too. The
+                run that registers the model is below the one whose id `parent_run` is.
 
         Raises:
             SimulacraError: where the folder is not whole, the record is another model's, the registry does not answer
@@ -179,7 +180,7 @@ class Registry:
             whole = next((each for each in self._same(tags, self.history()) if not self._damage(each)), None)
             if whole is not None:
                 return whole
-            run_id = self._run(model.name, tags)
+            run_id = self._run(model.name, tags, record.get("parent_run"))
             with TemporaryDirectory() as scratch:
                 place = _stage(model, record, Path(scratch), run_id)
                 tags["files"] = json.dumps(_hashes(place))
@@ -385,7 +386,7 @@ class Registry:
         }
         return {key: str(value) for key, value in told.items() if value != ""}
 
-    def _run(self, family: str, tags: Mapping[str, str]) -> str:
+    def _run(self, family: str, tags: Mapping[str, str], parent: str | None) -> str:
         """Return the id of the run that registers these weights, which may be one that a killed process began."""
         key = f"{self.name} {tags['passport_id']} {tags['model_sha256']}"
         record = {
@@ -393,7 +394,7 @@ class Registry:
             "tags": {"kedro.pipelines": "register", "mlflow.source.git.commit": tags["git_commit"], **tags},
             "time": int(1000 * time.time()),
         }
-        return self._store.create(record, key, self._settings.experiment, None, again=True)
+        return self._store.create(record, key, self._settings.experiment, parent, again=True)
 
     def _finish(self, run_id: str, place: Path, tags: dict[str, str]) -> Version:
         """Store the files, then make the version; of one that was made before and damaged, its files are new now."""

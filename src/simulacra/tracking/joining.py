@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from simulacra.files import write_record
+from simulacra.state import state_folder
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,12 @@ def joined_run(root: Path, key: str) -> str | None:
         return str(json.loads(_place(root, key).read_text())["run"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def parent_run() -> str | None:
+    """Return MLflow's id of the parent that this process's run is to join, where it is known already."""
+    key = parent_key()
+    return joined_run(state_folder() / "tracking", key) if key else None
 
 
 def forget_joined(root: Path, key: str) -> None:

@@ -24,7 +24,7 @@ from simulacra.pipelines.evaluate.nodes import make_judge
 from simulacra.pipelines.generate.nodes import condition_of, drawing_record, sample_seeds
 from simulacra.pipelines.report.shared import with_costs
 from simulacra.retraining.config import RetrainingConfig
-from simulacra.tracking.joining import parent_key
+from simulacra.tracking.joining import parent_key, parent_run
 
 if TYPE_CHECKING:
     from simulacra.retraining.gate import Candidate
@@ -277,6 +277,7 @@ def take_over(
             "split": split_record["splits"]["train"]["fingerprint"],
             "seed": training_record["seed"],
             "tick": parent_key() or "",
+            "parent_run": parent_run(),
             "promoted_at": _now(),
         },
     )
