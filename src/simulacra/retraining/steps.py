@@ -61,9 +61,8 @@ def steps(dataset: str, families: Sequence[str], kedro: Sequence[str], options: 
         options: further options of `kedro run`.
 
     Example:
-        >>> steps("mnist", ["vae"], ["kedro"]).families[0].command
-        ('kedro', 'run', '--pipelines', 'train,generate,evaluate,augment', '--namespaces', 'mnist.vae', '--params', \
-'training.resume=if_same')
+        >>> " ".join(steps("mnist", ["vae"], ["kedro"]).watch.command)
+        'kedro run --pipelines ingest,preprocess,watch --namespaces mnist'
     """
 
     def run(pipelines: Sequence[str], namespace: str, *more: str) -> tuple[str, ...]:
