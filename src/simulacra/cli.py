@@ -21,6 +21,7 @@ from kedro.validation.exceptions import ParameterValidationError
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from simulacra import garbage
 from simulacra.errors import SimulacraError
 from simulacra.experiments import ASKING_PEOPLE, CONF_SOURCE, RETRAINING, STAGES, load_experiments, unknown
 from simulacra.files import UNWRITABLE
@@ -381,6 +382,7 @@ def _catalog(options: dict[str, Any]) -> Any:
     return KedroSession.create(save_on_close=False, **about).load_context().catalog
 
 
+@garbage.not_searched_for()
 def leave_out_what_is_done(options: dict[str, Any]) -> bool:
     """Narrow the options of a run to the nodes that are not up to date; return whether there are any."""
     selected, catalog = select(options), _catalog(options)

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from simulacra import garbage
 from simulacra.errors import SimulacraError
 from simulacra.tracking.config import TrackingConfig, without_secrets
 from simulacra.tracking.journal import Record
@@ -71,18 +72,23 @@ def import_mlflow(timeout: int) -> None:
         os.environ.setdefault(name, value)
     for noisy in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    import filelock  # noqa: F401
-    import mlflow.tracking  # noqa: F401
+    _import()
 
-    # MLflow imports it when it looks whether this is a notebook. Matplotlib, in the run's own thread, looks it up among
-    # what is imported and stumbles over half of it.
-    with suppress(ImportError):
-        import IPython  # noqa: F401
+
+@functools.cache
+def _import() -> None:
+    with garbage.not_searched_for():
+        import filelock  # noqa: F401
+        import mlflow.tracking  # noqa: F401
+
+        # MLflow imports it when it looks whether this is a notebook. Matplotlib, in the run's own thread, looks it up
+        # among what is imported and stumbles over half of it.
+        with suppress(ImportError):
+            import IPython  # noqa: F401
 
     _keep_forks_off()
 
 
-@functools.cache
 def _keep_forks_off() -> None:
     """Let a fork wait for the end of a call: the new process would inherit locks that nobody there releases.
 
