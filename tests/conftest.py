@@ -1,5 +1,6 @@
 """What many tests need: small data, and a copy of the project to run in."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -60,20 +61,44 @@ def copied() -> Callable[[Path], Path]:
 
 
 @pytest.fixture(scope="session")
-def kedro() -> Run:
-    """Run kedro in a project and return what it printed; it must end with the code expected."""
+def forks() -> Iterator[subprocess.Popen[str]]:
+    """What runs commands without importing their libraries anew."""
+    command = [sys.executable, Path(__file__).with_name("forks.py")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
 
-    def run(project: Path, *arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+
+@pytest.fixture(scope="session")
+def kedro(forks: subprocess.Popen[str], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Run kedro in a project and return what it printed; it must end with the code expected.
+
+    With variables of the environment, or `anew`, it is a new interpreter like a user's; else a fork saves its imports.
+    """
+    told = tmp_path_factory.mktemp("told")
+
+    def fork(project: Path, arguments: tuple[str, ...], clean: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        said = {name: told / name for name in ("stdout", "stderr")}
+        asked = {"cwd": project, "arguments": arguments, "environment": clean} | said
+        print(json.dumps(asked, default=str), file=forks.stdin, flush=True)
+        code = int(forks.stdout.readline())
+        return subprocess.CompletedProcess(arguments, code, *(path.read_text() for path in said.values()))
+
+    def run(
+        project: Path, *arguments: str, code: int = 0, anew: bool = False, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("KEDRO_", "MLFLOW_"))}
-        done = subprocess.run(
-            [sys.executable, "-m", "kedro", *arguments],
-            cwd=project,
-            env=clean | environment,
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        if anew or environment:
+            done = subprocess.run(
+                [sys.executable, "-m", "kedro", *arguments],
+                cwd=project,
+                env=clean | environment,
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=300,
+            )
+        else:
+            done = fork(project, arguments, clean)
         assert done.returncode == code, done.stdout[-3000:] + done.stderr[-5000:]
         return done
 

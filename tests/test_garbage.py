@@ -67,3 +67,11 @@ def test_an_error_and_a_search_that_was_off_leave_it_as_it_was() -> None:
 def test_the_exit_goes_through_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", EXIT], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_bindings_that_count_what_is_left_of_them_have_nothing_to_report(within: bool) -> None:
+    lines = ["with garbage.not_searched_for():", "    import torch", f"{'    ' * within}import torch._dynamo"]
+    code = "\n".join(["from simulacra import garbage", *lines])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == done.stderr == ""

@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,8 +19,14 @@ def not_searched_for() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.freeze()
-        atexit.unregister(gc.freeze)
-        atexit.register(gc.freeze)
+        _keep()
+        atexit.unregister(_keep)
+        atexit.register(_keep)
         if searched:
             gc.enable()
+
+
+def _keep() -> None:
+    # Of Triton all must be gone when the interpreter is: what is left, its bindings report by the page.
+    if "triton" not in sys.modules:
+        gc.freeze()

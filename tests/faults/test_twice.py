@@ -68,7 +68,7 @@ def ran(done: subprocess.CompletedProcess[str]) -> set[str]:
 def test_a_second_run_does_nothing_says_so_and_ends_in_seconds(project: Path, kedro: Run) -> None:
     before = files(project)
     began = processor_seconds()
-    done = kedro(project, *TEST)
+    done = kedro(project, *TEST, anew=True)
     assert processor_seconds() - began < 15
     assert "nothing to do: all 32 nodes are up to date" in done.stdout and "--params force=true" in done.stdout
     assert "real vs real (floor)" in done.stdout and "report.html" in done.stdout and "mlflow ui" in done.stdout

@@ -49,10 +49,12 @@ def main(folder):
     data = fabricate_images(n=300, size=12, channels=1, n_classes=3, seed=0)
     vae = family_class("vae")
     for name, options in wanted.items():
-        kill, rows = options.pop("kill", False), options.pop("rows", 240)
+        kill, rows, warm = options.pop("kill", False), options.pop("rows", 240), options.pop("warm", False)
         budget = {"steps": 200, "batch_size": 32, "log_every": 1, "warmup_steps": 10, "precision": "fp32"}
         training = TrainingConfig.model_validate(budget | options)
-        model = vae(vae.Config(width=8, latent_dim=4))
+        former, model = warm and model, vae(vae.Config(width=8, latent_dim=4))
+        if former:
+            model.begin_from(former)
         addresses = set()
         if options.get("processes", 1) * options.get("hosts", 1) > 1:
             threading.Thread(target=watch, args=(folder / name, kill, addresses), daemon=True).start()
@@ -67,6 +69,7 @@ def main(folder):
             sys.exit(error.exit_code)
         losses = [point["value"] for point in history.points if point["name"] == "loss" and point["split"] == "train"]
         found = {"name": name, "losses": losses, "weights": model.fingerprint(), "addresses": sorted(addresses)}
+        found |= {"begun_from": history.facts.get("begun_from")}
         print(json.dumps(found), flush=True)
 
 if __name__ == "__main__":
@@ -88,10 +91,11 @@ def start(folder: Path, wanted: dict) -> subprocess.Popen[str]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
-    """One process; two; two of which one is killed after the first checkpoint."""
+    """One process; two that go on where it ended; two; two of which one is killed after the first checkpoint."""
     steps = {"checkpoint_steps": 20}
     wanted = {
         "one": {},
+        "warm": {"processes": 2, "warm": True, "steps": 3, "learning_rate": 1e-8} | steps,
         "two": {"processes": 2} | steps,
         "killed": {"processes": 2, "kill": True} | steps,
     }
@@ -108,6 +112,13 @@ def test_two_processes_learn_what_one_learns(trained: dict[str, dict]) -> None:
     # Sums in another order: exact at first, then the rounding grows as in any training.
     assert np.abs(two[:20] / one[:20] - 1).max() < 1e-5
     assert np.linalg.norm(two - one) / np.linalg.norm(one) < 1e-3
+
+
+def test_several_processes_begin_from_the_weights_that_one_was_given(trained: dict[str, dict]) -> None:
+    one, warm = trained["one"], trained["warm"]
+    assert warm["begun_from"] == one["weights"] and one["begun_from"] is None
+    first, last = np.mean(one["losses"][:3]), np.mean(one["losses"][-10:])
+    assert abs(np.mean(warm["losses"]) - last) < (first - last) / 4, "and goes on from what that one had come to"
 
 
 def test_a_killed_process_costs_time_only(trained: dict[str, dict]) -> None:
