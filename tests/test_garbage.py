@@ -29,8 +29,9 @@ class Node:
 
 
 @pytest.fixture(autouse=True)
-def thawed() -> Iterator[None]:
-    """What a test froze does not stay so for all that come after it."""
+def as_if_alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever other tests imported, nothing forbids to freeze; and what a test froze does not stay so after it."""
+    monkeypatch.delitem(sys.modules, "triton", raising=False)
     yield
     gc.unfreeze()
 
